@@ -1,0 +1,3 @@
+//! kernel programs
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! User space of releasectl.
+pub mod config;
+pub mod placement;
