@@ -1,1 +1,17 @@
-//! End-to-end tests.
+//! What end-to-end tests and the demo stand on: network namespaces, a topology of client, balancer
+//! and backends, a real HTTP server, a load generator that notices when a connection changes its
+//! server, and a small SVG plot.
+//!
+//! Everything here cleans up after itself when it is dropped, also while a panic unwinds. Test
+//! traffic never leaves the namespaces that this crate makes.
+
+pub mod command;
+pub mod demo;
+pub mod http;
+pub mod load;
+pub mod netns;
+pub mod plot;
+pub mod process;
+pub mod server;
+pub mod sockets;
+pub mod topology;

@@ -1,1 +1,64 @@
-fn main() {}
+//! Developer commands: `cargo xtask setup | build | test | demo | lint`. One module each.
+
+mod audit;
+mod build;
+mod command;
+mod demo;
+mod lint;
+mod setup;
+mod spdx;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, test and show releasectl.
+///
+/// Every command first installs what it needs and the machine lacks, saying what and why; on a
+/// machine that has everything it says nothing.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what builds, tests and demo need, and nothing else
+    ///
+    /// A Rust compiler for the BPF target (a nightly with rust-src if there is one, Debian's
+    /// otherwise), a bpf-linker that fits it, the network tools that tests and demo run, and a
+    /// mounted BPF file system. A second run installs nothing and says nothing.
+    Setup,
+    /// Compile everything, the kernel programs included
+    Build(build::Args),
+    /// Run every test, those that need root included
+    ///
+    /// Needs root. Plain `cargo test` runs those tests that don't, and lists the others as ignored.
+    Test(test::Args),
+    /// Show a release under live traffic, in network namespaces of its own (needs root)
+    Demo(demo::Args),
+    /// Check formatting, clippy (host and BPF target), documentation and dependencies
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Setup => setup::ensure(&setup::RUN).map(drop),
+        Command::Build(args) => build::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Lint => lint::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Tracked connections: flows, embryos, and the reaper's work list.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::shared::shared_fields;
+
+/// What is known of one end of a connection. All numbers are TCP sequence numbers (RFC 9293).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Side {
+    /// The sequence number this side will send next.
+    pub next: u32,
+    /// The last acknowledgement number this side sent.
+    pub ack: u32,
+    /// Right edge of the window this side offered: acknowledgement plus scaled window.
+    pub edge: u32,
+    /// The number after this side's FIN; meaningful while the state word says a FIN was seen.
+    pub fin: u32,
+}
+
+/// One tracked connection: value of `FLOWS4`, 64 bytes.
+///
+/// `state` is a [`crate::tcp::word::FlowWord`]; it alone decides what the entry is.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Flow {
+    /// State word.
+    pub state: u64,
+    /// Instance the flow is pinned to (id in `BACKENDS`).
+    pub backend: u32,
+    /// Generation of the split that placed it.
+    pub generation: u32,
+    /// When it was opened or adopted, in jiffies.
+    pub opened_at: u64,
+    /// Low 32 bits of jiffies at the last packet, either direction.
+    pub last_packet: u32,
+    /// Low 32 bits of jiffies at the last packet that carried new data.
+    pub last_data: u32,
+    /// The client's end.
+    pub client: Side,
+    /// The server's end.
+    pub server: Side,
+}
+
+shared_fields!(Flow {
+    /// The state word.
+    state => state: u64,
+    /// Instance the flow is pinned to.
+    backend => backend: u32,
+    /// Generation that placed it.
+    generation => generation: u32,
+    /// Jiffies at the last packet.
+    last_packet => last_packet: u32,
+    /// Jiffies at the last new data.
+    last_data => last_data: u32,
+    /// The client's end.
+    client => client: Side,
+    /// The server's end.
+    server => server: Side,
+});
+
+/// A handshake in progress, or a mid-flow packet waiting to be adopted: value of `EMBRYOS4`.
+///
+/// `state` is a [`crate::tcp::word::EmbryoWord`].
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Embryo {
+    /// State word.
+    pub state: u64,
+    /// Instance that was asked (id in `BACKENDS`).
+    pub backend: u32,
+    /// Generation of the split that chose it.
+    pub generation: u32,
+    /// Low 32 bits of jiffies at creation.
+    pub created: u32,
+    /// Handshake: the client's initial sequence number. Trial: the number after its last packet.
+    pub client_seq: u32,
+}
+
+shared_fields!(Embryo {
+    /// The state word.
+    state => state: u64,
+    /// Instance that was asked.
+    backend => backend: u32,
+    /// Generation that chose it.
+    generation => generation: u32,
+    /// Jiffies at creation.
+    created => created: u32,
+    /// The client's sequence number.
+    client_seq => client_seq: u32,
+});
+
+/// Head of the packet handed to the reaper program; keys of 16 bytes follow.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct Reap {
+    /// One of [`reap_op`].
+    pub op: u32,
+    /// Number of keys that follow, at most [`Reap::BATCH`].
+    pub count: u32,
+    /// Silence in jiffies after which an entry may go.
+    pub limit: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Reap {
+    /// Most keys in one run (a test-run packet holds at most 3.5 kB).
+    pub const BATCH: usize = 200;
+}
+
+/// What the reaper is to do with the keys it is handed.
+pub mod reap_op {
+    /// Mark silent live flows as dying.
+    pub const CLAIM: u32 = 1;
+    /// Remove flows that are still dying (one grace period after the claim).
+    pub const REAP: u32 = 2;
+    /// Remove old embryos.
+    pub const EMBRYOS: u32 = 3;
+    /// Report the clock: jiffies are written over the first 8 bytes that follow.
+    pub const CLOCK: u32 = 4;
+}
+
+/// What became of a key, written over its last byte.
+pub mod reap_result {
+    /// Untouched: gone, young, or not as expected.
+    pub const KEPT: u8 = 0;
+    /// Claimed or removed as asked.
+    pub const DONE: u8 = 1;
+}

@@ -1,0 +1,217 @@
+//! Client → frontend.
+
+use super::promote::promote;
+use super::{Counter, Decision, Seg, Tables, count_step, place, trial};
+use crate::abi::{Embryo, Endpoint4, Flow, FlowKey4};
+use crate::packet::{Packet, flag, window_scale};
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::tcp::lifecycle::observe;
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
+
+/// Furthest a handshake's last acknowledgement may be ahead of the server's SYN: what a server can
+/// send before it, with TCP Fast Open (RFC 7413).
+const MAX_EARLY_DATA: u32 = 1 << 20;
+
+/// What a packet means, given the entries under its key.
+enum Case<'a> {
+    /// Belongs to a flow.
+    Tracked(Shared<'a, Flow>),
+    /// A SYN on a live flow.
+    Repeated(Shared<'a, Flow>),
+    /// A SYN that begins a flow, or repeats its beginning.
+    Begin(Option<Shared<'a, Embryo>>),
+    /// Completes a handshake; replaces an entry if there is one.
+    Completes(Shared<'a, Embryo>, Option<Shared<'a, Flow>>),
+    /// Belongs to a handshake without completing it.
+    Handshake(Shared<'a, Embryo>),
+    /// Mid-flow without a flow.
+    MidFlow(Option<Shared<'a, Embryo>>),
+    /// Belongs nowhere.
+    Nothing(Reason),
+}
+
+/// Handles a packet to a port that some frontend uses. `None`: to no frontend of ours.
+#[inline(always)]
+pub fn inbound<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+) -> Option<Decision> {
+    let key = segment.key_from_client();
+    let flow = tables.flow(&key);
+    if let Some(flow) = flow {
+        let word = FlowWord(flow.state().get());
+        if word.is_live() && !word.restart() && !segment.has(flag::SYN) {
+            return Some(tracked(tables, segment, &key, flow));
+        }
+    }
+    let Some(frontend) = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port)) else {
+        // A frontend that was taken away: its closed flows linger for retransmits.
+        return flow.map(|flow| Decision::ToBackend {
+            backend: flow.backend().get(),
+            reason: Reason::Forwarded,
+        });
+    };
+    let Some(service) = tables.service(frontend.service) else {
+        return Some(Decision::Drop(Reason::BrokenReference));
+    };
+    let to = place::Target { key, service_id: frontend.service, service };
+    Some(match classify(segment, flow, tables.embryo(&key)) {
+        Case::Tracked(flow) => tracked(tables, segment, &key, flow),
+        Case::Repeated(flow) => repeated(packet, tables, segment, &to, flow),
+        Case::Begin(embryo) => begin(packet, tables, segment, &to, embryo),
+        Case::Completes(embryo, old) => promote(tables, segment, &to, embryo, old),
+        Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
+        Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
+        Case::Nothing(reason) => Decision::Drop(reason),
+    })
+}
+
+/// Judges a packet that is not simply a live flow's.
+#[inline(always)]
+fn classify<'a>(
+    segment: Seg<'_>,
+    flow: Option<Shared<'a, Flow>>,
+    embryo: Option<Shared<'a, Embryo>>,
+) -> Case<'a> {
+    let phase = embryo.map(|embryo| EmbryoWord(embryo.state().get()).phase());
+    if let Some(flow) = flow {
+        let word = FlowWord(flow.state().get());
+        if matches!(word.phase(), Phase::Dead) {
+            return Case::Nothing(Reason::DeadEntry);
+        }
+        if segment.has(flag::SYN) && !segment.has(flag::ACK) {
+            return if word.is_live() { Case::Repeated(flow) } else { Case::Begin(embryo) };
+        }
+        return match embryo {
+            Some(embryo) if completes(embryo, segment) => Case::Completes(embryo, Some(flow)),
+            _ => Case::Tracked(flow),
+        };
+    }
+    if segment.has(flag::SYN) {
+        if segment.flags & (flag::ACK | flag::FIN | flag::RST) != 0 {
+            return Case::Nothing(Reason::BadFlags);
+        }
+        return Case::Begin(embryo);
+    }
+    if segment.flags & (flag::ACK | flag::RST) == 0 {
+        return Case::Nothing(Reason::BadFlags);
+    }
+    match (embryo, phase) {
+        (Some(_), Some(EmbryoPhase::Ended)) => Case::Nothing(Reason::EmbryoBusy),
+        (Some(embryo), Some(EmbryoPhase::Syn | EmbryoPhase::SynAck)) => {
+            if completes(embryo, segment) {
+                Case::Completes(embryo, None)
+            } else {
+                Case::Handshake(embryo)
+            }
+        }
+        _ => Case::MidFlow(embryo),
+    }
+}
+
+/// Whether a segment is the acknowledgement that completes a handshake.
+#[inline(always)]
+fn completes(embryo: Shared<'_, Embryo>, segment: Seg<'_>) -> bool {
+    let word = EmbryoWord(embryo.state().get());
+    let early = segment.ack.wrapping_sub(word.server_seq().wrapping_add(1));
+    matches!(word.phase(), EmbryoPhase::SynAck)
+        && segment.has(flag::ACK)
+        && !segment.has(flag::RST)
+        && early < MAX_EARLY_DATA
+        && segment.ttl > 1
+}
+
+/// A packet of a flow that we have.
+#[inline(always)]
+fn tracked<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    flow: Shared<'_, Flow>,
+) -> Decision {
+    // A TTL used up means that the instance never sees the segment.
+    if segment.ttl > 1 && !segment.has(flag::SYN) {
+        let step = observe(flow, End::Client, segment, tables.now() as u32);
+        count_step(tables, key, flow, step);
+    }
+    Decision::ToBackend { backend: flow.backend().get(), reason: Reason::Forwarded }
+}
+
+/// A packet of a handshake that does not complete it.
+#[inline(always)]
+fn handshake<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    to: &place::Target<'_>,
+    embryo: Shared<'_, Embryo>,
+) -> Decision {
+    let backend = embryo.backend().get();
+    let in_sequence = segment.seq == embryo.client_seq().get().wrapping_add(1);
+    if segment.has(flag::RST) && in_sequence && segment.ttl > 1 {
+        place::end_embryo(tables, &to.key, embryo, EmbryoWord(embryo.state().get()));
+    } else {
+        tables.count(backend, Counter::Unverified);
+    }
+    Decision::ToBackend { backend, reason: Reason::Forwarded }
+}
+
+/// A SYN without a live flow: a repeated one stays with its handshake's instance, a new one is
+/// placed by the split in force.
+#[inline(always)]
+fn begin<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+    to: &place::Target<'_>,
+    embryo: Option<Shared<'_, Embryo>>,
+) -> Decision {
+    if let Some(embryo) = embryo {
+        let word = EmbryoWord(embryo.state().get());
+        let same = embryo.client_seq().get() == segment.seq;
+        match word.phase() {
+            EmbryoPhase::Ended => return Decision::Drop(Reason::EmbryoBusy),
+            EmbryoPhase::Syn | EmbryoPhase::SynAck if same => {
+                let backend = embryo.backend().get();
+                return Decision::ToBackend { backend, reason: Reason::SynRepeated };
+            }
+            // Another attempt, or a mid-flow trial that is moot: the old one ends here.
+            _ => {
+                if !place::end_embryo(tables, &to.key, embryo, word) {
+                    return Decision::Drop(Reason::EmbryoBusy);
+                }
+            }
+        }
+    }
+    place::place(packet, tables, segment, to)
+}
+
+/// A SYN on a live flow stays with its instance. If that has lost the old connection it answers
+/// with a SYN-ACK, and the embryo kept here becomes the flow that supersedes it.
+#[inline(always)]
+fn repeated<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+    to: &place::Target<'_>,
+    flow: Shared<'_, Flow>,
+) -> Decision {
+    let backend = flow.backend().get();
+    if let Some(old) = tables.embryo(&to.key)
+        && old.client_seq().get() != segment.seq
+    {
+        place::end_embryo(tables, &to.key, old, EmbryoWord(old.state().get()));
+    }
+    let embryo = Embryo {
+        state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
+        backend,
+        generation: flow.generation().get(),
+        created: tables.now() as u32,
+        client_seq: segment.seq,
+    };
+    if tables.insert_embryo(&to.key, &embryo).is_ok() {
+        tables.count(backend, Counter::Trials);
+    }
+    Decision::ToBackend { backend, reason: Reason::SynRepeated }
+}

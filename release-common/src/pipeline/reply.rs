@@ -1,0 +1,179 @@
+//! Instance → client.
+
+use super::place::end_embryo;
+use super::{Counter, Decision, Seg, Tables, count_step, trial};
+use crate::abi::{
+    BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, FlowKey4, Service,
+};
+use crate::packet::{Packet, flag, window_scale};
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::tcp::lifecycle::observe;
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
+
+/// Handles a packet from a port that some instance uses.
+#[inline(always)]
+pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
+    let sender = Endpoint4::tcp(segment.source, segment.source_port);
+    let Some(from) = tables.backend_at(&sender) else {
+        return Decision::Pass(Reason::NotOurAddress);
+    };
+    let Some(service) = tables.service(from.service) else {
+        return Decision::Drop(Reason::BrokenReference);
+    };
+    let who = Sender { from, endpoint: sender, service };
+    let (mut live, mut closed) = (None, None);
+    for index in 0..FRONTENDS_PER_SERVICE {
+        let Some(key) = who.key(segment, index) else { break };
+        if let Some(flow) = tables.flow(&key)
+            && who.is(tables, flow.backend().get())
+        {
+            match FlowWord(flow.state().get()).phase() {
+                Phase::Live => {
+                    live = Some((index, flow));
+                    break;
+                }
+                Phase::Dead => {}
+                Phase::ClosedFin | Phase::ClosedRst => closed = Some((index, flow)),
+            }
+        }
+    }
+    // A closed flow is no hit while a new handshake is under way.
+    if live.is_none() {
+        for index in 0..FRONTENDS_PER_SERVICE {
+            let Some(key) = who.key(segment, index) else { break };
+            if let Some(embryo) = tables.embryo(&key)
+                && who.is(tables, embryo.backend().get())
+            {
+                return handshake(packet, tables, segment, &key, embryo, &who);
+            }
+        }
+    }
+    match live.or(closed) {
+        Some((index, flow)) => match who.key(segment, index) {
+            Some(key) => tracked(packet, tables, segment, &key, flow, &who),
+            None => Decision::Drop(Reason::BrokenReference),
+        },
+        None => Decision::Pass(Reason::NotOurFlow),
+    }
+}
+
+/// The instance a packet came from, and its service.
+struct Sender<'a> {
+    from: BackendRef,
+    endpoint: Endpoint4,
+    service: &'a Service,
+}
+
+impl Sender<'_> {
+    /// The key that a flow to the `index`-th frontend would have.
+    #[inline(always)]
+    fn key(&self, segment: Seg<'_>, index: usize) -> Option<FlowKey4> {
+        if index as u32 >= self.service.frontend_count {
+            return None;
+        }
+        let frontend = self.service.frontends.get(index)?;
+        Some(FlowKey4::tcp(
+            segment.destination,
+            segment.destination_port,
+            frontend.addr,
+            frontend.port,
+        ))
+    }
+
+    /// Whether instance `backend` is the sender: the same id, or an earlier id of its address.
+    #[inline(always)]
+    fn is<T: Tables>(&self, tables: &T, backend: u32) -> bool {
+        backend == self.from.backend
+            || tables.backend(backend).is_some_and(|entry| entry.endpoint == self.endpoint)
+    }
+}
+
+/// A packet of a flow that we have.
+#[inline(always)]
+fn tracked<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    flow: Shared<'_, Flow>,
+    who: &Sender<'_>,
+) -> Decision {
+    if segment.has(flag::SYN) {
+        restarted(packet, tables, segment, key, flow, who);
+    } else if segment.ttl > 1 {
+        let step = observe(flow, End::Server, segment, tables.now() as u32);
+        count_step(tables, key, flow, step);
+    }
+    let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
+    Decision::ToClient { backend: flow.backend().get(), frontend }
+}
+
+/// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old
+/// connection. The client's acknowledgement will begin the new one.
+#[inline(always)]
+fn restarted<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    flow: Shared<'_, Flow>,
+    who: &Sender<'_>,
+) {
+    let Some(embryo) = tables.embryo(key) else { return };
+    if who.is(tables, embryo.backend().get()) && syn_acked(packet, segment, embryo) {
+        let word = FlowWord(flow.state().get());
+        flow.state().swap_if(word.0, word.with_restart().0);
+    }
+}
+
+/// Takes the instance's SYN-ACK into the embryo. Returns whether it answers the client's SYN.
+#[inline(always)]
+fn syn_acked<P: Packet>(packet: &P, segment: Seg<'_>, embryo: Shared<'_, Embryo>) -> bool {
+    let word = EmbryoWord(embryo.state().get());
+    if !segment.has(flag::SYN | flag::ACK)
+        || segment.ack != embryo.client_seq().get().wrapping_add(1)
+        || !matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
+    {
+        return false;
+    }
+    let answered = word.with_syn_ack(segment.seq, window_scale(packet, segment));
+    answered == word || embryo.state().swap_if(word.0, answered.0)
+}
+
+/// The instance's answer to a handshake or to a mid-flow trial.
+#[inline(always)]
+fn handshake<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    embryo: Shared<'_, Embryo>,
+    who: &Sender<'_>,
+) -> Decision {
+    let word = EmbryoWord(embryo.state().get());
+    let backend = embryo.backend().get();
+    match word.phase() {
+        EmbryoPhase::Ended => return Decision::Drop(Reason::EmbryoBusy),
+        EmbryoPhase::Trial => {
+            return trial::answered(tables, segment, key, who.from.service, embryo);
+        }
+        EmbryoPhase::Syn | EmbryoPhase::SynAck => {
+            let answers_syn = segment.has(flag::ACK)
+                && segment.ack == embryo.client_seq().get().wrapping_add(1);
+            let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
+                && segment.seq == word.server_seq().wrapping_add(1);
+            if segment.has(flag::RST) && segment.ttl > 1 && (answers_syn || in_sequence) {
+                if end_embryo(tables, key, embryo, word) {
+                    tables.count(backend, Counter::Refused);
+                }
+            } else if segment.has(flag::SYN) {
+                syn_acked(packet, segment, embryo);
+            } else {
+                tables.count(backend, Counter::Unverified);
+            }
+        }
+    }
+    let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
+    Decision::ToClient { backend, frontend }
+}

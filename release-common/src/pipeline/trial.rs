@@ -1,0 +1,174 @@
+//! Mid-flow packets without an entry: another balancer died, or this one was restarted. Each
+//! version's instance for the flow is asked in turn; a RST says "not mine" and is swallowed, the
+//! first other answer adopts the flow. So flows survive without shared flow state.
+
+use super::place::{Target, add_flow, end_embryo};
+use super::{Counter, Decision, Insert, Seg, Tables};
+use crate::abi::{
+    Embryo, Endpoint4, Flow, FlowKey4, Side, Split, VERSIONS_PER_SERVICE, event_kind,
+};
+use crate::packet::flag;
+use crate::placement::{FlowHash, next_trial};
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::tcp::word::{EmbryoWord, FlowWord};
+
+/// Marks a trial whose instance has refused: the client's next packet tries the next version.
+const NONE: u8 = 0xff;
+
+/// A mid-flow packet of a connection we have no entry of: to the instance being tried, or to the
+/// next version's if that one has refused, or to the first.
+#[inline(always)]
+pub fn mid_flow<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    to: &Target<'_>,
+    embryo: Option<Shared<'_, Embryo>>,
+) -> Decision {
+    let mut tried = 0;
+    if let Some(embryo) = embryo {
+        let word = EmbryoWord(embryo.state().get());
+        if word.version() != NONE {
+            if !segment.has(flag::RST) {
+                embryo.client_seq().set(segment.end());
+            }
+            return Decision::ToBackend { backend: embryo.backend().get(), reason: Reason::Tried };
+        }
+        if !end_embryo(tables, &to.key, embryo, word) {
+            return Decision::Drop(Reason::EmbryoBusy);
+        }
+        tried = word.tried();
+    }
+    try_next(tables, segment, to, tried)
+}
+
+#[inline(always)]
+fn try_next<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    to: &Target<'_>,
+    tried: u16,
+) -> Decision {
+    let Some(split) = tables.split(to.service_id) else {
+        return Decision::Drop(Reason::NoVersion);
+    };
+    let hash = FlowHash::of(&to.key);
+    let Some((version, backend)) = candidate(tables, split, hash, tried) else {
+        return Decision::Drop(Reason::NoInstance);
+    };
+    // A RST asks for no answer, so it cannot decide anything: it only goes where the flow most
+    // likely is.
+    if !segment.has(flag::RST) && segment.ttl > 1 {
+        let embryo = Embryo {
+            state: EmbryoWord::trial(tables.tag(), tried | 1 << version, version).0,
+            backend,
+            generation: split.generation,
+            created: tables.now() as u32,
+            client_seq: segment.end(),
+        };
+        if tables.insert_embryo(&to.key, &embryo).is_err() {
+            return Decision::Drop(Reason::InsertFailed);
+        }
+        tables.count(backend, Counter::Trials);
+    }
+    Decision::ToBackend { backend, reason: Reason::Tried }
+}
+
+/// The next version with an instance for this flow, and that instance.
+#[inline(always)]
+fn candidate<T: Tables>(
+    tables: &T,
+    split: &Split,
+    hash: FlowHash,
+    tried: u16,
+) -> Option<(u8, u32)> {
+    let mut tried = tried;
+    for _ in 0..VERSIONS_PER_SERVICE {
+        let version = next_trial(split, hash, tried)? & 15;
+        let ring = split.entries[usize::from(version)].ring;
+        if let Some(backend) = tables.instance(ring, hash) {
+            return Some((version, backend));
+        }
+        tried |= 1 << version;
+    }
+    None
+}
+
+/// The instance being tried answered.
+#[inline(always)]
+pub fn answered<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    service: u32,
+    embryo: Shared<'_, Embryo>,
+) -> Decision {
+    let word = EmbryoWord(embryo.state().get());
+    let backend = embryo.backend().get();
+    let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
+    if !segment.has(flag::RST) {
+        adopt(tables, segment, key, service, embryo, word);
+        return Decision::ToClient { backend, frontend };
+    }
+    if word.version() == NONE {
+        return Decision::Drop(Reason::TrialRefused);
+    }
+    let more = tables.split(service).and_then(|split| {
+        candidate(tables, split, FlowHash::of(key), word.tried())
+    });
+    if more.is_some() {
+        embryo.state().swap_if(word.0, EmbryoWord::trial(word.tag(), word.tried(), NONE).0);
+        return Decision::Drop(Reason::TrialRefused);
+    }
+    // All said so: the connection is nowhere, and the client may know.
+    end_embryo(tables, key, embryo, word);
+    Decision::ToClient { backend, frontend }
+}
+
+/// Makes a flow of the trial. The windows of a handshake that was not seen are taken as the
+/// largest, so that nothing valid is taken for invalid.
+#[inline(always)]
+fn adopt<T: Tables>(
+    tables: &T,
+    segment: Seg<'_>,
+    key: &FlowKey4,
+    service: u32,
+    embryo: Shared<'_, Embryo>,
+    word: EmbryoWord,
+) {
+    const LARGEST_WINDOW: u32 = 1 << 30;
+    let now = tables.now();
+    let (client_scale, server_scale) = word.scales();
+    let flow = Flow {
+        state: FlowWord::live(tables.tag(), client_scale, server_scale).0,
+        backend: embryo.backend().get(),
+        generation: embryo.generation().get(),
+        opened_at: now,
+        last_packet: now as u32,
+        last_data: now as u32,
+        client: Side {
+            next: embryo.client_seq().get(),
+            ack: segment.seq,
+            edge: segment.seq.wrapping_add(LARGEST_WINDOW),
+            fin: 0,
+        },
+        server: Side {
+            next: segment.seq.wrapping_add(segment.payload()),
+            ack: segment.ack,
+            edge: segment.ack.wrapping_add(LARGEST_WINDOW),
+            fin: 0,
+        },
+    };
+    if word.ended() == word || !embryo.state().swap_if(word.0, word.ended().0) {
+        return;
+    }
+    if add_flow(tables, key, &flow, Insert::New).is_err() {
+        tables.event(event_kind::TABLE_FULL, key, flow.backend, flow.generation);
+        embryo.state().swap_if(word.ended().0, word.0);
+        return;
+    }
+    tables.remove_embryo(key);
+    tables.count(flow.backend, Counter::Adopted);
+    tables.live_flows(service, 1);
+    tables.event(event_kind::ADOPTED, key, flow.backend, flow.generation);
+}

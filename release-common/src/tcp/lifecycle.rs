@@ -1,0 +1,223 @@
+//! What a segment means for a tracked connection.
+//!
+//! embryo → live (established, half-closed) → closed → removed. A FIN counts when the other end
+//! acknowledges it. A RST counts when its number is the sender's own next one (what real aborts
+//! carry) or the one its peer last acknowledged (RFC 5961 §3.2). Everything else that does not fit
+//! the numbers is forwarded and changes nothing, so a blind FIN or RST cannot fake idleness.
+//!
+//! Segments that fit are those inside the window the receiver offered (RFC 9293 §3.10.7.4), with an
+//! acknowledgement of something that was sent.
+
+use super::after;
+use super::word::{End, FlowWord, Phase};
+use crate::abi::{Flow, Side};
+use crate::packet::{Segment, flag};
+use crate::shared::{Field, Shared};
+
+/// What a segment did to a flow. Each variant but the first two is returned exactly once per step
+/// of the flow's life, whichever CPUs see the packets: the change is one compare-and-swap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Nothing to count.
+    None,
+    /// The numbers fit neither end: forwarded, changed nothing.
+    Unverified,
+    /// Both FINs are acknowledged now.
+    ClosedFin,
+    /// An acceptable RST was seen.
+    ClosedRst,
+    /// Valid traffic showed that a closed flow lives.
+    Reopened,
+}
+
+/// How far behind the receiver's acknowledgement a retransmission may start, in bytes. An old
+/// segment changes no number, so a generous value costs nothing.
+const MAX_BEHIND: u32 = 1 << 24;
+/// How far behind what was sent an acknowledgement may be, in bytes: the largest window there is
+/// (RFC 7323 §2.3).
+const MAX_UNACKED: u32 = 1 << 30;
+/// Attempts to change a word that other CPUs change too. Each failure means that another packet of
+/// the same flow made progress.
+const ATTEMPTS: usize = 4;
+
+/// What a segment says, judged by the numbers of both ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// A RST that the receiver accepts.
+    pub reset: bool,
+    /// A FIN at the end of everything the sender sent.
+    pub fin: bool,
+    /// Acknowledges the other end's FIN.
+    pub acks_fin: bool,
+    /// Carries data beyond what was taken for the sender's FIN.
+    pub beyond_fin: bool,
+    /// Valid, and no reset: its sender has a connection.
+    pub alive: bool,
+}
+
+impl FlowWord {
+    /// The word after a segment from `from` with these facts. Pure; every packet also takes back a
+    /// reaper's claim.
+    #[inline(always)]
+    pub const fn step(self, from: End, facts: Facts) -> Self {
+        let mut word = self.revived();
+        if matches!(word.phase(), Phase::Dead) {
+            return self;
+        }
+        if facts.reset {
+            return if word.is_live() { word.with_phase(Phase::ClosedRst) } else { word };
+        }
+        if facts.beyond_fin {
+            word = word.without_fin(from).with_phase(Phase::Live);
+        }
+        // A RST that the server's stack did not accept: it goes on talking.
+        if facts.alive && matches!(from, End::Server) && matches!(word.phase(), Phase::ClosedRst) {
+            word = word.with_phase(Phase::Live);
+        }
+        if facts.fin {
+            word = word.with_fin_seen(from);
+        }
+        if facts.acks_fin && word.is_live() {
+            word = word.with_fin_acked(match from {
+                End::Client => End::Server,
+                End::Server => End::Client,
+            });
+        }
+        word
+    }
+}
+
+impl Step {
+    /// What happened between two words.
+    #[inline(always)]
+    pub const fn between(before: FlowWord, now: FlowWord) -> Self {
+        match (before.is_live(), now.is_live(), now.phase()) {
+            (true, false, Phase::ClosedRst) => Self::ClosedRst,
+            (true, false, _) => Self::ClosedFin,
+            (false, true, _) => Self::Reopened,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Judges `segment` by what is known of its sender and its receiver.
+#[inline(always)]
+pub const fn judge(
+    word: FlowWord,
+    from: End,
+    me: &Side,
+    peer: &Side,
+    segment: &Segment,
+) -> Option<Facts> {
+    let to = match from {
+        End::Client => End::Server,
+        End::Server => End::Client,
+    };
+    if segment.has(flag::RST) {
+        let own_next = segment.seq == me.next || word.fin_seen(from) && segment.seq == me.fin;
+        return if own_next || segment.seq == peer.ack {
+            Some(Facts { reset: true, ..NOTHING })
+        } else {
+            None
+        };
+    }
+    let data_end = segment.seq.wrapping_add(segment.payload());
+    // One byte beyond the window: a probe of a closed window (RFC 9293 §3.8.6.1).
+    let in_window = !after(data_end, peer.edge.wrapping_add(1))
+        && !after(peer.ack.wrapping_sub(MAX_BEHIND), segment.seq);
+    let sent = peer.next.wrapping_add(word.fin_seen(to) as u32);
+    let acks_sent = !after(segment.ack, sent)
+        && !after(sent.wrapping_sub(MAX_UNACKED), segment.ack);
+    if !in_window || !acks_sent || !segment.has(flag::ACK) {
+        return None;
+    }
+    Some(Facts {
+        reset: false,
+        fin: segment.has(flag::FIN) && !after(me.next, data_end),
+        acks_fin: word.fin_seen(to) && segment.ack == peer.fin,
+        beyond_fin: word.fin_seen(from) && after(data_end.wrapping_add(1), me.fin),
+        alive: true,
+    })
+}
+
+const NOTHING: Facts =
+    Facts { reset: false, fin: false, acks_fin: false, beyond_fin: false, alive: false };
+
+/// Takes a segment of a tracked flow into account: time stamps, numbers, state. SYNs are not for
+/// this function.
+#[inline(always)]
+pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -> Step {
+    let word = FlowWord(flow.state().get());
+    let (mine, theirs) = match from {
+        End::Client => (flow.client(), flow.server()),
+        End::Server => (flow.server(), flow.client()),
+    };
+    let me = mine.get();
+    let facts = judge(word, from, &me, &theirs.get(), segment);
+    flow.last_packet().set(now);
+    match facts {
+        None => {
+            change(flow, word, from, NOTHING);
+            Step::Unverified
+        }
+        Some(facts) => {
+            if facts.alive && remember(&mine, me, word, from, segment, facts) {
+                flow.last_data().set(now);
+            }
+            change(flow, word, from, facts)
+        }
+    }
+}
+
+/// Stores what a valid segment says of its sender. Returns whether it carried new data.
+#[inline(always)]
+fn remember(
+    mine: &Field<'_, Side>,
+    me: Side,
+    word: FlowWord,
+    from: End,
+    segment: &Segment,
+    facts: Facts,
+) -> bool {
+    let mut new = me;
+    let data_end = segment.seq.wrapping_add(segment.payload());
+    let new_data = after(data_end, me.next);
+    if new_data {
+        new.next = data_end;
+    }
+    if after(segment.ack, me.ack) {
+        new.ack = segment.ack;
+    }
+    let edge = segment.ack.wrapping_add(u32::from(segment.window) << word.scale(from));
+    if after(edge, me.edge) {
+        new.edge = edge;
+    }
+    // A FIN in sequence replaces an earlier one that was not: that one may have been forged.
+    if facts.fin && (!word.fin_seen(from) || segment.seq == me.next) {
+        new.fin = data_end.wrapping_add(1);
+    }
+    if new != me {
+        mine.set(new);
+    }
+    new_data
+}
+
+/// Changes the state word, if the facts change it, with one compare-and-swap.
+#[inline(always)]
+fn change(flow: Shared<'_, Flow>, first: FlowWord, from: End, facts: Facts) -> Step {
+    let mut word = first;
+    for _ in 0..ATTEMPTS {
+        let next = word.step(from, facts);
+        if next == word {
+            return Step::None;
+        }
+        if flow.state().swap_if(word.0, next.0) {
+            return Step::between(word, next);
+        }
+        word = FlowWord(flow.state().get());
+        if word.tag() != first.tag() {
+            return Step::None;
+        }
+    }
+    Step::None
+}

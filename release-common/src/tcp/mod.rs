@@ -1,0 +1,10 @@
+//! The lifecycle of a tracked connection.
+
+pub mod lifecycle;
+pub mod word;
+
+/// Whether sequence number `a` comes after `b` (RFC 9293 §3.4: arithmetic modulo 2^32).
+#[inline(always)]
+pub const fn after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}

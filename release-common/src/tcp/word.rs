@@ -1,0 +1,289 @@
+//! State words: everything about an entry that must change at once, in 64 bits.
+//!
+//! Each word carries a tag of its incarnation. A preallocated hash element is reused at once after
+//! a delete while a program on another CPU may still hold its pointer; that program's
+//! compare-and-swap then fails because the tag is another.
+
+/// Phases of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Established or half-closed: somebody loses something if the instance stops now.
+    Live,
+    /// Both FINs were acknowledged; lingers for retransmits.
+    ClosedFin,
+    /// An acceptable RST was seen; lingers for retransmits.
+    ClosedRst,
+    /// Being removed or replaced at this very moment; nothing may be built on it.
+    Dead,
+}
+
+/// State word of a flow.
+///
+/// Bits 0–1 phase · 4 client's FIN seen · 5 server's FIN seen · 6 client's FIN acknowledged ·
+/// 7 server's FIN acknowledged · 8 dying · 9 restart · 16–19 client's window scale ·
+/// 20–23 server's window scale · 32–63 tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FlowWord(pub u64);
+
+/// The client's bit of a pair of flags; the server's is the next.
+const FIN_SEEN: u32 = 4;
+const FIN_ACKED: u32 = 6;
+const DYING: u64 = 1 << 8;
+const RESTART: u64 = 1 << 9;
+const BOTH_ACKED: u64 = 3 << FIN_ACKED;
+const CLIENT_SCALE: u32 = 16;
+const SERVER_SCALE: u32 = 20;
+const TAG: u32 = 32;
+
+/// Which end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The client.
+    Client = 0,
+    /// The server.
+    Server = 1,
+}
+
+impl FlowWord {
+    /// A live flow.
+    #[inline(always)]
+    pub const fn live(tag: u32, client_scale: u8, server_scale: u8) -> Self {
+        Self(
+            (tag as u64) << TAG
+                | ((client_scale & 15) as u64) << CLIENT_SCALE
+                | ((server_scale & 15) as u64) << SERVER_SCALE,
+        )
+    }
+
+    /// The phase.
+    #[inline(always)]
+    pub const fn phase(self) -> Phase {
+        match self.0 & 3 {
+            0 => Phase::Live,
+            1 => Phase::ClosedFin,
+            2 => Phase::ClosedRst,
+            _ => Phase::Dead,
+        }
+    }
+
+    /// The word with another phase.
+    #[inline(always)]
+    pub const fn with_phase(self, phase: Phase) -> Self {
+        let bits = match phase {
+            Phase::Live => 0,
+            Phase::ClosedFin => 1,
+            Phase::ClosedRst => 2,
+            Phase::Dead => 3,
+        };
+        Self(self.0 & !3 | bits)
+    }
+
+    /// Whether it counts as active.
+    #[inline(always)]
+    pub const fn is_live(self) -> bool {
+        self.0 & 3 == 0
+    }
+
+    /// Whether `end` sent its FIN.
+    #[inline(always)]
+    pub const fn fin_seen(self, end: End) -> bool {
+        self.0 & 1 << (FIN_SEEN + end as u32) != 0
+    }
+
+    /// The word after `end`'s FIN was seen.
+    #[inline(always)]
+    pub const fn with_fin_seen(self, end: End) -> Self {
+        Self(self.0 | 1 << (FIN_SEEN + end as u32))
+    }
+
+    /// Whether `end`'s FIN was acknowledged by the other end.
+    #[inline(always)]
+    pub const fn fin_acked(self, end: End) -> bool {
+        self.0 & 1 << (FIN_ACKED + end as u32) != 0
+    }
+
+    /// The word after `end`'s FIN was acknowledged; closes when both are.
+    #[inline(always)]
+    pub const fn with_fin_acked(self, end: End) -> Self {
+        let word = Self(self.0 | 1 << (FIN_ACKED + end as u32));
+        if word.0 & BOTH_ACKED == BOTH_ACKED { word.with_phase(Phase::ClosedFin) } else { word }
+    }
+
+    /// The word after traffic showed that `end` has not finished after all.
+    #[inline(always)]
+    pub const fn without_fin(self, end: End) -> Self {
+        Self(self.0 & !(1 << (FIN_SEEN + end as u32) | 1 << (FIN_ACKED + end as u32)))
+    }
+
+    /// Whether one FIN was acknowledged: the flow is half-closed, and active.
+    #[inline(always)]
+    pub const fn half_closed(self) -> bool {
+        self.is_live() && self.0 & BOTH_ACKED != 0
+    }
+
+    /// Whether the reaper has claimed it; any packet takes that back.
+    #[inline(always)]
+    pub const fn dying(self) -> bool {
+        self.0 & DYING != 0
+    }
+
+    /// The word once claimed by the reaper.
+    #[inline(always)]
+    pub const fn with_dying(self) -> Self {
+        Self(self.0 | DYING)
+    }
+
+    /// The word after a packet came.
+    #[inline(always)]
+    pub const fn revived(self) -> Self {
+        Self(self.0 & !DYING)
+    }
+
+    /// Whether the instance answered a new SYN on this tuple: its old connection is gone, and the
+    /// client's next acknowledgement begins the new one.
+    #[inline(always)]
+    pub const fn restart(self) -> bool {
+        self.0 & RESTART != 0
+    }
+
+    /// The word after such an answer.
+    #[inline(always)]
+    pub const fn with_restart(self) -> Self {
+        Self(self.0 | RESTART)
+    }
+
+    /// Whether any of the rare conditions holds that the fast path must look at.
+    #[inline(always)]
+    pub const fn exceptional(self) -> bool {
+        self.0 & (3 | DYING | RESTART) != 0
+    }
+
+    /// Shift of `end`'s window.
+    #[inline(always)]
+    pub const fn scale(self, end: End) -> u32 {
+        let at = match end {
+            End::Client => CLIENT_SCALE,
+            End::Server => SERVER_SCALE,
+        };
+        (self.0 >> at & 15) as u32
+    }
+
+    /// Incarnation tag.
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> TAG) as u32
+    }
+}
+
+/// Phases of an embryo.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EmbryoPhase {
+    /// The client's SYN was sent on.
+    Syn,
+    /// The instance answered with a SYN-ACK.
+    SynAck,
+    /// A mid-flow packet was sent to an instance; its answer decides.
+    Trial,
+    /// Being removed, promoted or replaced at this very moment.
+    Ended,
+}
+
+/// State word of an embryo.
+///
+/// Bits 0–1 phase · 4–7 client's window scale (15: none) · 8–11 server's (15: none) ·
+/// 12–31 tag · 32–63 the server's initial sequence number, or for a trial: 32–47 versions tried,
+/// 48–55 the version being tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EmbryoWord(pub u64);
+
+const NO_SCALE: u8 = 15;
+/// Scale assumed for a connection whose handshake was not seen: the largest (RFC 7323 §2.3), so
+/// that nothing valid is taken for invalid.
+const UNKNOWN_SCALE: u8 = 14;
+
+impl EmbryoWord {
+    const TAG: u32 = 12;
+    const HIGH: u32 = 32;
+
+    /// A handshake begun by a SYN with this window scale option.
+    #[inline(always)]
+    pub const fn syn(tag: u32, client_scale: Option<u8>) -> Self {
+        let scale = match client_scale {
+            Some(scale) => scale & 15,
+            None => NO_SCALE,
+        };
+        Self((scale as u64) << 4 | ((tag & 0xf_ffff) as u64) << Self::TAG)
+    }
+
+    /// A trial of the version with index `version`.
+    #[inline(always)]
+    pub const fn trial(tag: u32, tried: u16, version: u8) -> Self {
+        Self(
+            2 | ((tag & 0xf_ffff) as u64) << Self::TAG
+                | (tried as u64) << Self::HIGH
+                | (version as u64) << 48,
+        )
+    }
+
+    /// The phase.
+    #[inline(always)]
+    pub const fn phase(self) -> EmbryoPhase {
+        match self.0 & 3 {
+            0 => EmbryoPhase::Syn,
+            1 => EmbryoPhase::SynAck,
+            2 => EmbryoPhase::Trial,
+            _ => EmbryoPhase::Ended,
+        }
+    }
+
+    /// The word after the instance's SYN-ACK.
+    #[inline(always)]
+    pub const fn with_syn_ack(self, server_seq: u32, server_scale: Option<u8>) -> Self {
+        let scale = match server_scale {
+            Some(scale) => scale & 15,
+            None => NO_SCALE,
+        };
+        Self(self.0 & 0xffff_f0f0 | 1 | (scale as u64) << 8 | (server_seq as u64) << Self::HIGH)
+    }
+
+    /// The word while the embryo is taken down.
+    #[inline(always)]
+    pub const fn ended(self) -> Self {
+        Self(self.0 | 3)
+    }
+
+    /// The server's initial sequence number, once there was a SYN-ACK.
+    #[inline(always)]
+    pub const fn server_seq(self) -> u32 {
+        (self.0 >> Self::HIGH) as u32
+    }
+
+    /// Window scales of client and server in force for the connection: both or none (RFC 7323
+    /// §2.2), the largest for a connection whose handshake was not seen.
+    #[inline(always)]
+    pub const fn scales(self) -> (u8, u8) {
+        if matches!(self.phase(), EmbryoPhase::Trial) {
+            return (UNKNOWN_SCALE, UNKNOWN_SCALE);
+        }
+        let (client, server) = ((self.0 >> 4 & 15) as u8, (self.0 >> 8 & 15) as u8);
+        if client == NO_SCALE || server == NO_SCALE { (0, 0) } else { (client, server) }
+    }
+
+    /// Trial: set of versions already tried, the current one included.
+    #[inline(always)]
+    pub const fn tried(self) -> u16 {
+        (self.0 >> Self::HIGH) as u16
+    }
+
+    /// Trial: index of the version being tried.
+    #[inline(always)]
+    pub const fn version(self) -> u8 {
+        (self.0 >> 48) as u8
+    }
+
+    /// Incarnation tag.
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> Self::TAG & 0xf_ffff) as u32
+    }
+}

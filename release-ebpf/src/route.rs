@@ -1,0 +1,86 @@
+//! The way to a destination: a cached answer of the FIB while the daemon vouches for it, else the
+//! FIB itself.
+
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_md,
+};
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use release_common::abi::{Be32, NextHop, next_hop};
+use release_common::pipeline::Route;
+
+use crate::maps::{self, DEVICES, NEXT_HOP_SLOTS, NEXT_HOPS};
+
+const AF_INET: u8 = 2;
+const IPPROTO_TCP: u8 = 6;
+
+/// The way of an IPv4 packet of `len` bytes that came in by the context's interface.
+#[inline(always)]
+pub fn route(ctx: *mut xdp_md, source: Be32, destination: Be32, tos: u8, len: u16, now: u32) -> Route {
+    // SAFETY: `ctx` is the program's own context.
+    let ingress = unsafe { (*ctx).ingress_ifindex };
+    let Some(meta) = maps::meta() else { return Route::Kernel };
+    let slot = destination.0 ^ destination.0 >> 16;
+    let Some(cached) = NEXT_HOPS.get_ptr_mut((slot ^ slot >> 8) & (NEXT_HOP_SLOTS - 1)) else {
+        return Route::Kernel;
+    };
+    // SAFETY: per-CPU element, nobody else touches it while this program runs.
+    let hop = unsafe { &mut *cached };
+    let fresh = (meta.routing_lease.wrapping_sub(now) as i32) > 0;
+    if fresh
+        && hop.kind == next_hop::SEND
+        && hop.destination == destination
+        && hop.ingress == ingress
+        && hop.epoch == meta.routing_epoch
+    {
+        return via(hop, len);
+    }
+    // The epoch is read before the FIB is asked: a change in between makes the answer stale, not
+    // the other way round.
+    let epoch = meta.routing_epoch;
+    // SAFETY: plain integers, for which zero is valid.
+    let mut fib: FibLookup = unsafe { core::mem::zeroed() };
+    fib.family = AF_INET;
+    fib.l4_protocol = IPPROTO_TCP;
+    fib.ifindex = ingress;
+    fib.__bindgen_anon_1.tot_len = len;
+    fib.__bindgen_anon_2.tos = tos;
+    fib.__bindgen_anon_3.ipv4_src = source.0;
+    fib.__bindgen_anon_4.ipv4_dst = destination.0;
+    // SAFETY: the helper reads and writes `fib`, whose size it is given.
+    let answer = unsafe {
+        bpf_fib_lookup(ctx.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0)
+    };
+    // SAFETY: the kernel has written the MTU whenever it found a route.
+    let mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
+    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        return Route::TooBig(mtu);
+    }
+    if answer != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+        return Route::Kernel;
+    }
+    // An interface without our program would lose what is redirected to it.
+    if fib.ifindex != ingress && DEVICES.get_ifindex(fib.ifindex).is_none() {
+        return Route::Kernel;
+    }
+    *hop = NextHop {
+        destination,
+        kind: next_hop::SEND,
+        epoch,
+        ifindex: fib.ifindex,
+        ingress,
+        mtu: u32::from(mtu),
+        dmac: fib.dmac,
+        smac: fib.smac,
+        pad: 0,
+    };
+    via(hop, len)
+}
+
+#[inline(always)]
+fn via(hop: &NextHop, len: u16) -> Route {
+    if u32::from(len) > hop.mtu && hop.mtu != 0 {
+        return Route::TooBig(hop.mtu as u16);
+    }
+    let ifindex = if hop.ifindex == hop.ingress { None } else { Some(hop.ifindex) };
+    Route::Via { ifindex, dmac: hop.dmac, smac: hop.smac }
+}

@@ -1,0 +1,489 @@
+//! What travels over the API socket, and what `-o json` prints. Keys are stable; see the contract
+//! in `docs/`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of the JSON documents.
+pub const SCHEMA: u32 = 1;
+
+/// `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The data plane as a whole.
+    pub data_plane: DataPlaneStatus,
+    /// Services in configuration order.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// The data plane as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DataPlaneStatus {
+    /// Managed interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Entries in the flow table, closed ones included.
+    pub flow_entries: u64,
+    /// Capacity of the flow table.
+    pub flow_capacity: u64,
+    /// Handshakes and trials in progress.
+    pub embryos: u64,
+    /// Whether new flows are being refused or soon will be (80 % full).
+    pub alarm: Option<String>,
+    /// Number of the evidence epoch.
+    pub evidence_epoch: u32,
+}
+
+/// A managed interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// `native`, `generic`, or `absent` while the interface is not there.
+    pub mode: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Generation in force.
+    pub generation: u32,
+    /// Forwarding mode.
+    pub mode: String,
+    /// `ip:port/tcp`.
+    pub frontends: Vec<String>,
+    /// Versions in configuration order.
+    pub versions: Vec<VersionStatus>,
+}
+
+/// A version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its name.
+    pub name: String,
+    /// Weight in force.
+    pub weight: u32,
+    /// Share of the flows placed in the last seconds, 0 to 1.
+    pub weight_actual: f64,
+    /// `active | standby | draining | idle | retired`
+    pub state: String,
+    /// Flows by state.
+    pub flows: FlowCounts,
+    /// Flows opened a second, lately.
+    pub new_flows_per_second: f64,
+    /// RFC 3339, when its first flow was opened.
+    pub first_flow_at: Option<String>,
+    /// Its instances.
+    pub instances: Vec<InstanceStatus>,
+}
+
+/// An instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its id.
+    pub id: String,
+    /// `ip:port`.
+    pub addr: String,
+    /// `active | draining | idle | maint | down | offline`
+    pub state: String,
+    /// Health check's word; `None` as long as none is configured.
+    pub healthy: Option<bool>,
+    /// Gone from the configuration while it has flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
+    /// Flows by state.
+    pub flows: FlowCounts,
+    /// Counted since the data plane began.
+    pub counters: InstanceCounters,
+    /// Milliseconds since its last packet, either direction.
+    pub last_packet_age_ms: Option<u64>,
+}
+
+/// Flows by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCounts {
+    /// Handshakes and trials in progress.
+    pub embryonic: u64,
+    /// Live flows, half-closed ones included.
+    pub active: u64,
+    /// Live flows of which one end has finished.
+    pub half_closed: u64,
+    /// Closed entries that linger for retransmits.
+    pub closing: u64,
+}
+
+/// Counters of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceCounters {
+    /// Handshakes begun.
+    pub placed: u64,
+    /// Handshakes completed.
+    pub opened: u64,
+    /// Mid-flow connections taken over.
+    pub adopted: u64,
+    /// Closed by both FINs.
+    pub closed_fin: u64,
+    /// Closed by RST, net of those that proved alive afterwards.
+    pub closed_rst: u64,
+    /// Closed because the instance began anew on the same tuple.
+    pub superseded: u64,
+    /// Removed because they were silent too long.
+    pub expired: u64,
+    /// Reset on the operator's order.
+    pub forced: u64,
+    /// SYNs the instance answered with RST.
+    pub refused: u64,
+    /// Forwarded without an entry.
+    pub untracked: u64,
+    /// Segments that fit neither end's numbers.
+    pub unverified: u64,
+    /// Handshakes whose entry was evicted.
+    pub evicted: u64,
+    /// Packets, both directions.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
+/// One line of `flows`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FlowLine {
+    /// `ip:port`.
+    pub client: String,
+    /// `ip:port`.
+    pub frontend: String,
+    /// Service.
+    pub service: String,
+    /// Version.
+    pub version: String,
+    /// Instance id.
+    pub instance: String,
+    /// `embryonic | trial | established | half-closed | closed`
+    pub state: String,
+    /// Generation that placed it.
+    pub generation: u32,
+    /// Seconds since it was opened.
+    pub age_s: f64,
+    /// Milliseconds since its last packet.
+    pub last_packet_age_ms: u64,
+    /// Milliseconds since it last carried data.
+    pub last_data_age_ms: u64,
+}
+
+/// Filter of `flows`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FlowQuery {
+    /// Only this service.
+    pub service: Option<String>,
+    /// Only this version.
+    pub version: Option<String>,
+    /// Only this instance.
+    pub instance: Option<String>,
+    /// Only this state.
+    pub state: Option<String>,
+    /// Only the N oldest.
+    pub oldest: Option<usize>,
+}
+
+/// Body of `shift`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShiftRequest {
+    /// The service.
+    pub service: String,
+    /// Version → new weight; versions not named keep theirs.
+    pub weights: BTreeMap<String, u32>,
+    /// Whether the service may be left without a serving version.
+    #[serde(default)]
+    pub allow_empty: bool,
+}
+
+/// Answer of `shift`, `drain` and `undrain`: in force on every CPU.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InForce {
+    /// The service.
+    pub service: String,
+    /// Generation in force.
+    pub generation: u32,
+    /// Version → weight in force.
+    pub weights: BTreeMap<String, u32>,
+    /// False if nothing had to change.
+    pub changed: bool,
+    /// Milliseconds from the request to in force.
+    pub took_ms: f64,
+}
+
+/// Body of `drain` and `undrain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DrainRequest {
+    /// The service.
+    pub service: String,
+    /// Version name or instance id.
+    pub target: String,
+    /// Seconds after which an alarm is raised if it is not idle.
+    #[serde(default)]
+    pub deadline_s: Option<f64>,
+    /// Whether the service may be left without a serving version.
+    #[serde(default)]
+    pub allow_empty: bool,
+}
+
+/// Names a version or an instance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetQuery {
+    /// The service.
+    pub service: String,
+    /// Version name or instance id.
+    pub target: String,
+}
+
+/// What can be said of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nobody loses anything if it stops now.
+    Idle,
+    /// Somebody would.
+    Busy,
+    /// Evidence is missing or contradicts itself.
+    Unknown,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// One item of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Its name.
+    pub name: String,
+    /// Whether it speaks for `idle`.
+    pub ok: bool,
+    /// The values looked at.
+    pub detail: String,
+}
+
+/// `idle check`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IdleReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The service.
+    pub service: String,
+    /// Version name or instance id.
+    pub target: String,
+    /// Generation in force.
+    pub generation: u32,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not `idle`; empty if it is.
+    pub reasons: Vec<String>,
+    /// Everything looked at.
+    pub evidence: Vec<Evidence>,
+    /// Counts the verdict rests on.
+    pub counts: IdleCounts,
+    /// Age of the oldest live flow in seconds.
+    pub oldest_flow_s: Option<u64>,
+    /// Milliseconds since the last packet of the target.
+    pub last_packet_age_ms: Option<u64>,
+}
+
+/// Counts of an [`IdleReport`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdleCounts {
+    /// Handshakes and trials in progress.
+    pub embryonic: u64,
+    /// Live flows.
+    pub active: u64,
+    /// Live flows of which one end has finished.
+    pub half_closed: u64,
+    /// Closed entries that linger.
+    pub closing: u64,
+    /// Flows that ended by a timer, which proves nothing.
+    pub expired_unproven: u64,
+    /// Flows forwarded without an entry.
+    pub untracked: u64,
+    /// Embryos evicted from their table.
+    pub evicted: u64,
+}
+
+/// An `idle` verdict written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Receipt {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Number of the receipt.
+    pub id: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// Kernel boot the evidence belongs to.
+    pub boot_id: String,
+    /// Evidence epoch.
+    pub evidence_epoch: u32,
+    /// Counters of each instance of the target.
+    pub counters: BTreeMap<String, InstanceCounters>,
+    /// The verdict with its evidence.
+    pub report: IdleReport,
+    /// FNV-1a-64 of the receipt without this field, as hexadecimal: shows accidental change.
+    pub hash: String,
+}
+
+/// One line of `instance list`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceLine {
+    /// Service.
+    pub service: String,
+    /// Version.
+    pub version: String,
+    /// The instance.
+    #[serde(flatten)]
+    pub instance: InstanceStatus,
+}
+
+/// One event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventLine {
+    /// Number, rising by one.
+    pub seq: u64,
+    /// RFC 3339.
+    pub at: String,
+    /// `shift`, `drain`, `idle`, `flow-opened`, …
+    pub kind: String,
+    /// Service, if it concerns one.
+    pub service: Option<String>,
+    /// Version or instance, if it concerns one.
+    pub target: Option<String>,
+    /// One line for people.
+    pub message: String,
+}
+
+/// Question of `explain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainQuery {
+    /// `tcp`.
+    pub proto: String,
+    /// `ip:port` of the client.
+    pub src: String,
+    /// `ip:port` of the frontend.
+    pub dst: String,
+}
+
+/// Answer of `explain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// `flow`, `embryo`, `placement`, `refused`, `not-ours`.
+    pub decision: String,
+    /// Service.
+    pub service: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Instance id.
+    pub instance: Option<String>,
+    /// Generation.
+    pub generation: Option<u32>,
+    /// The steps that led there, for people.
+    pub because: Vec<String>,
+}
+
+/// Answer of `reload`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What changed, one line each; empty if nothing did.
+    pub changes: Vec<String>,
+}
+
+/// Kinds of failure, each with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A bug or a failure of the system.
+    Internal,
+    /// Wrong arguments, unknown names, wrong configuration.
+    Usage,
+    /// Held or busy.
+    Busy,
+    /// The evidence does not suffice.
+    Unknown,
+    /// Contradicts the present state.
+    Conflict,
+    /// A wait timed out.
+    Timeout,
+}
+
+impl ErrorCode {
+    /// Exit code of the command line.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::Busy => 4,
+            Self::Unknown => 6,
+            Self::Conflict => 8,
+            Self::Timeout => 9,
+        }
+    }
+}
+
+/// An error as it travels and as it is printed: `error: what: why (hint)`.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// Its kind.
+    pub code: ErrorCode,
+    /// `what: why`
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    /// An error without a hint.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What the daemon offers; the server is generic over it.
+pub trait Api: Send + Sync + 'static {
+    /// Services, versions, instances, flows; all, or one service.
+    fn status(&self, service: Option<String>) -> impl Future<Output = Result<Status, ApiError>> + Send;
+    /// Flows.
+    fn flows(&self, query: FlowQuery) -> impl Future<Output = Result<Vec<FlowLine>, ApiError>> + Send;
+    /// Instances.
+    fn instances(&self) -> impl Future<Output = Result<Vec<InstanceLine>, ApiError>> + Send;
+    /// Changes weights.
+    fn shift(&self, request: ShiftRequest) -> impl Future<Output = Result<InForce, ApiError>> + Send;
+    /// Takes a version or instance out of new flows.
+    fn drain(&self, request: DrainRequest) -> impl Future<Output = Result<InForce, ApiError>> + Send;
+    /// Puts it back.
+    fn undrain(&self, request: DrainRequest) -> impl Future<Output = Result<InForce, ApiError>> + Send;
+    /// The verdict with its evidence.
+    fn idle(&self, target: TargetQuery) -> impl Future<Output = Result<IdleReport, ApiError>> + Send;
+    /// Writes a receipt; refused unless the verdict is `idle`.
+    fn receipt(&self, target: TargetQuery) -> impl Future<Output = Result<Receipt, ApiError>> + Send;
+    /// Where a packet would go.
+    fn explain(&self, query: ExplainQuery) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
+    /// Reads the configuration again.
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
+    /// Takes the data plane down and ends the daemon.
+    fn detach(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
+    /// The last events, and a channel for those to come.
+    fn events(&self) -> (Vec<EventLine>, tokio::sync::broadcast::Receiver<EventLine>);
+}

@@ -1,0 +1,92 @@
+//! The configuration: TOML text → validated types that cannot be wrong.
+//!
+//! It says what exists (interfaces, services, versions, instances); the weights in it are initial
+//! ones, state owns them afterwards. A load goes through four steps: `load` finds the files,
+//! `raw` reads each into drafts that remember where every value stood, `validate` checks what
+//! spans several places, and the result is a [`Config`]. All errors of a load are collected.
+
+mod error;
+mod load;
+mod raw;
+mod reader;
+mod service;
+mod settings;
+mod suggest;
+mod types;
+mod validate;
+
+pub use error::{ConfigError, ConfigErrors, Invalid};
+pub use load::DEFAULT_DIR;
+pub use service::{Drain, Instance, Service, Version};
+pub use settings::{Conversation, Daemon, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
+pub use types::{
+    EmbryoCapacity, Endpoint, FlowCapacity, Frontend, IdleTimeout, InstanceId, InstanceWeight,
+    InterfaceName, Name, Weight,
+};
+
+use serde::Serialize;
+use std::path::Path;
+
+/// Most versions that a service can have.
+pub const MAX_VERSIONS: usize = 16;
+/// Most versions in a configuration, over all services: each has a ring in the kernel.
+pub const MAX_VERSIONS_IN_ALL: usize = 16_384;
+/// Most frontends that a service can have.
+pub const MAX_FRONTENDS: usize = 8;
+/// Most services in a configuration.
+pub const MAX_SERVICES: usize = 4096;
+/// Most instances in a configuration, over all services.
+pub const MAX_INSTANCES: usize = 4096;
+
+/// A whole, valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Config {
+    daemon: Daemon,
+    services: Vec<Service>,
+    #[serde(skip)]
+    warnings: Vec<ConfigError>,
+}
+
+impl Config {
+    /// Reads and validates a configuration: the file `path`; or all `*.toml` of the folder `path`
+    /// in order of their names; or, without a path, `/etc/release/release.toml` followed by
+    /// `/etc/release/conf.d/*.toml`. Hidden files are skipped.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not just the first: files that cannot be read, syntax, unknown
+    /// keys, values out of range, clashes between services.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigErrors> {
+        load::load(path, Path::new(DEFAULT_DIR))
+    }
+
+    /// Validates one text as a whole configuration; `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_str(text: &str, name: &str) -> Result<Self, ConfigErrors> {
+        load::from_sources(vec![(name.to_owned(), text.as_bytes().to_vec())], Vec::new())
+    }
+
+    /// What `[daemon]` says.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// The services, in the order of the files and within them.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| service.name().as_str() == name)
+    }
+
+    /// What is allowed but probably not meant, each with its place.
+    pub fn warnings(&self) -> &[ConfigError] {
+        &self.warnings
+    }
+}
+
+#[cfg(test)]
+mod tests;

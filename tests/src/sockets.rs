@@ -1,0 +1,64 @@
+//! What the standard library does not offer for TCP sockets: a chosen source address, and a close
+//! by RST.
+
+use std::io;
+use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+/// Opens a connection from a given address (port 0: any). Runs in the calling thread's namespace.
+///
+/// # Errors
+/// The address is not ours, the connection is refused or not there within `deadline`.
+pub fn connect_from(
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    deadline: Duration,
+) -> io::Result<TcpStream> {
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    choose_port_late(&fd)?;
+    bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    // A blocking connect obeys the timeout for sending; EINPROGRESS then means that it ran out.
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    set_send_timeout(&fd, TimeVal::new(seconds, i64::from(deadline.subsec_micros())))?;
+    connect(fd.as_raw_fd(), &SockaddrIn::from(to))?;
+    set_send_timeout(&fd, TimeVal::new(0, 0))?;
+    Ok(TcpStream::from(fd))
+}
+
+/// Lets the kernel choose the port at connect time, when it knows the whole 4-tuple: a port is then
+/// free for each destination apart (`IP_BIND_ADDRESS_NO_PORT`).
+///
+/// # Errors
+/// None that is known on supported kernels.
+pub fn choose_port_late(socket: &impl AsFd) -> io::Result<()> {
+    Ok(setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?)
+}
+
+/// Closes by RST instead of FIN, whatever has been sent or received.
+///
+/// # Errors
+/// The socket refuses the option.
+pub fn abort(stream: TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &linger)?;
+    drop(stream);
+    Ok(())
+}
+
+/// Sends FIN and keeps receiving: a half-closed connection.
+///
+/// # Errors
+/// The connection is gone.
+pub fn half_close(stream: &TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)
+}
+
+fn set_send_timeout(fd: &OwnedFd, timeout: TimeVal) -> io::Result<()> {
+    Ok(setsockopt(fd, sockopt::SendTimeout, &timeout)?)
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask lint`: formatting, dependencies, clippy and documentation, warnings denied.
+
+use std::{env, process::Command};
+
+use anyhow::Result;
+
+use crate::{
+    audit, command, setup,
+    toolchain::{self, Kind, Toolchain},
+    workspace,
+};
+
+/// The crates of the host: everything but the kernel programs, which compile for BPF only.
+const HOST: [&str; 3] = ["--workspace", "--exclude", "release-ebpf"];
+/// The crates that are compiled for BPF.
+const BPF: [&str; 4] = ["-p", "release-ebpf", "-p", "release-common"];
+
+/// Runs all checks, the fast ones first, and stops at the first that fails.
+///
+/// # Errors
+/// What the failed check says.
+pub fn run() -> Result<()> {
+    command::run(command::cargo("fmt").args(["--all", "--check"]))?;
+    audit::run()?;
+
+    // release-user's build script compiles the kernel programs, so even clippy needs the compiler.
+    let toolchain = setup::ensure(&setup::LINT)?;
+    let mut clippy = command::cargo("clippy");
+    command::run(clippy.args(HOST).args(["--all-targets", "--", "-D", "warnings"]))?;
+    let mut clippy = bpf_cargo(&toolchain, "clippy")?;
+    command::run(clippy.args(["--", "-D", "warnings"]))?;
+
+    let mut doc = command::cargo("doc");
+    command::run(doc.args(HOST).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
+    let mut doc = bpf_cargo(&toolchain, "doc")?;
+    command::run(doc.arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Cargo of the toolchain that compiles the kernel programs, for their target. That toolchain's
+/// own clippy and rustdoc are used (Debian packages clippy as `rust-web-clippy`), so lints see the
+/// very code that is shipped. A folder of its own keeps the two compilers from rebuilding each
+/// other's work.
+fn bpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
+    let mut cargo = Command::new("rustup");
+    cargo.args(["run", toolchain.name(), "cargo", subcommand]).args(BPF);
+    cargo.args(["--target", toolchain::TARGET]).current_dir(workspace::root());
+    cargo.env("CARGO_TARGET_DIR", workspace::target_dir()?.join("bpf"));
+    // As aya-build sets it for the build.
+    let architecture = format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", architecture);
+    match toolchain.kind {
+        Kind::Nightly => cargo.args(["-Z", "build-std=core"]),
+        Kind::Linked => cargo.env("RUSTC_BOOTSTRAP", toolchain::BOOTSTRAP),
+    };
+    Ok(cargo)
+}

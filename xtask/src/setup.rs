@@ -1,0 +1,58 @@
+//! `cargo xtask setup`, and the first step of every other command: detect what is missing, install
+//! it, say what and why in one line each. Nothing missing, nothing said.
+
+mod compiler;
+mod host;
+mod install;
+
+use anyhow::{Result, bail};
+
+use install::Installer;
+pub use install::is_root;
+
+use crate::toolchain::Toolchain;
+
+/// What a command needs of the machine.
+#[derive(Debug)]
+pub struct Needs {
+    /// clippy of the compiler for the BPF target.
+    clippy: bool,
+    /// A kernel that runs the programs, the BPF file system, network tools, root.
+    host: bool,
+}
+
+/// To compile.
+pub const BUILD: Needs = Needs { clippy: false, host: false };
+/// To check sources.
+pub const LINT: Needs = Needs { clippy: true, host: false };
+/// To run tests and demo.
+pub const RUN: Needs = Needs { clippy: false, host: true };
+
+/// Installs what is missing and returns the compiler for the BPF target.
+///
+/// # Errors
+/// If something cannot be installed: one error that lists everything that is left to do.
+pub fn ensure(needs: &Needs) -> Result<Toolchain> {
+    let mut installer = Installer::default();
+    if needs.host {
+        // First: on a kernel that can't run the programs there is no point in installing.
+        host::check_kernel()?;
+    }
+    let toolchain = compiler::ensure(&mut installer)?;
+    if let Some(toolchain) = toolchain.as_ref().filter(|_| needs.clippy) {
+        compiler::ensure_clippy(&mut installer, toolchain)?;
+    }
+    if needs.host {
+        host::ensure_tools(&mut installer)?;
+        host::ensure_bpffs(&mut installer)?;
+    }
+    let left = installer.left_to_do();
+    match toolchain {
+        Some(toolchain) if left.is_empty() => Ok(toolchain),
+        _ => bail!(
+            "set-up is incomplete: {}. To do:\n  {}\nThen run this command again.",
+            installer.reason(),
+            left.join("\n  ")
+        ),
+    }
+}
