@@ -61,23 +61,3 @@ pub fn version_of(split: &Split, hash: FlowHash) -> Option<u8> {
     }
     None
 }
-
-/// The next version to try for a mid-flow packet: the one that new flows like it get, then the
-/// others in order. `None` when all were tried.
-#[inline(always)]
-pub fn next_trial(split: &Split, hash: FlowHash, tried: u16) -> Option<u8> {
-    if let Some(first) = version_of(split, hash)
-        && tried & 1 << first == 0
-    {
-        return Some(first);
-    }
-    for index in 0..VERSIONS_PER_SERVICE {
-        if index as u32 >= split.count {
-            return None;
-        }
-        if tried & 1 << index == 0 {
-            return Some(index as u8);
-        }
-    }
-    None
-}

@@ -6,6 +6,7 @@
 //! What decides is in `release-common`; here are map statics, context access and helpers.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "aya's entry point macros drop the comments")]
 
 mod frame;
 mod maps;
@@ -36,9 +37,9 @@ pub fn release_xdp(ctx: XdpContext) -> u32 {
         Action::Drop => xdp_action::XDP_DROP,
         Action::Bounce => xdp_action::XDP_TX,
         // The fall-back is PASS: an interface that left the map a moment ago.
-        Action::Send(ifindex) => {
+        Action::Send => {
             let fallback = xdp_action::XDP_PASS;
-            maps::DEVICES.redirect(ifindex, u64::from(fallback)).unwrap_or(fallback)
+            maps::DEVICES.redirect(outcome.ifindex, u64::from(fallback)).unwrap_or(fallback)
         }
     }
 }

@@ -1,3 +1,3 @@
-//! User space of releasectl.
-pub mod config;
-pub mod placement;
+//! User space of `releasectl`: see the modules.
+
+pub mod kernel;

@@ -213,18 +213,16 @@ pub fn window_scale<P: Packet>(packet: &P, segment: &Segment) -> Option<u8> {
         if at >= end || at > 93 {
             return None;
         }
-        match packet.view::<1>(at)?.u8::<0>() {
+        // The option sought has three bytes, so what begins later is of no interest.
+        let option: View<'_, 3> = packet.view(at)?;
+        match option.u8::<0>() {
             0 => return None,
             1 => at += 1,
             3 => {
-                let option: View<'_, 3> = packet.view(at)?;
                 let scale = option.u8::<2>();
                 return Some(if scale > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { scale });
             }
-            _ => {
-                let option: View<'_, 2> = packet.view(at)?;
-                at += usize::from(option.u8::<1>().max(2));
-            }
+            _ => at += usize::from(option.u8::<1>().max(2)),
         }
     }
     None

@@ -1,6 +1,6 @@
 //! The last leg: translate, find the way, send.
 
-use super::{Action, Decision, Outcome, Route, Seg, Tables};
+use super::{Action, Decision, Deed, Outcome, Route, Seg, Tables};
 use crate::abi::{Endpoint4, refusal};
 use crate::packet::answer::{IcmpError, icmp_error, refuse};
 use crate::packet::rewrite::{Translate, route_ends, set_macs, translate};
@@ -15,16 +15,13 @@ pub fn act<P: Packet, T: Tables>(
     segment: Seg<'_>,
     decision: Decision,
 ) -> Outcome {
-    match decision {
-        Decision::Pass(reason) => Outcome::pass(reason),
-        Decision::Drop(reason) => Outcome::drop(reason),
-        Decision::ToBackend { backend, reason } => {
-            to_backend(packet, tables, segment, backend, reason)
-        }
-        Decision::ToClient { backend, frontend } => {
-            to_client(packet, tables, segment, backend, frontend)
-        }
-        Decision::Refuse { how, reason } => refused(packet, segment, how, reason),
+    let Decision { deed, reason, backend, refusal, frontend } = decision;
+    match deed {
+        Deed::Pass => Outcome::pass(reason),
+        Deed::Drop => Outcome::drop(reason),
+        Deed::ToBackend => to_backend(packet, tables, segment, backend, reason),
+        Deed::ToClient => to_client(packet, tables, segment, backend, frontend),
+        Deed::Refuse => refused(packet, segment, refusal, reason),
     }
 }
 
@@ -92,8 +89,8 @@ fn send<P: Packet>(
                 .and_then(|()| set_macs(packet, dmac, smac));
             match (done, ifindex) {
                 (None, _) => Outcome::drop(Reason::NoRoom),
-                (Some(()), None) => Outcome { action: Action::Bounce, reason },
-                (Some(()), Some(ifindex)) => Outcome { action: Action::Send(ifindex), reason },
+                (Some(()), None) => Outcome::bounce(reason),
+                (Some(()), Some(ifindex)) => Outcome { action: Action::Send, ifindex, reason },
             }
         }
         Route::Kernel | Route::TooBig(_) => {
@@ -110,7 +107,7 @@ fn send<P: Packet>(
 fn refused<P: Packet>(packet: &mut P, segment: Seg<'_>, how: u8, reason: Reason) -> Outcome {
     match how {
         refusal::REJECT => match refuse(packet, segment) {
-            Some(()) => Outcome { action: Action::Bounce, reason },
+            Some(()) => Outcome::bounce(reason),
             None => Outcome::drop(Reason::NoRoom),
         },
         refusal::PASS => Outcome::pass(reason),
@@ -121,7 +118,7 @@ fn refused<P: Packet>(packet: &mut P, segment: Seg<'_>, how: u8, reason: Reason)
 #[inline(always)]
 fn answer<P: Packet>(packet: &mut P, segment: Seg<'_>, error: IcmpError, why: Reason) -> Outcome {
     match icmp_error(packet, segment, error) {
-        Some(()) => Outcome { action: Action::Bounce, reason: why },
+        Some(()) => Outcome::bounce(why),
         None => Outcome::drop(Reason::NoRoom),
     }
 }

@@ -48,13 +48,10 @@ pub fn inbound<P: Packet, T: Tables>(
     }
     let Some(frontend) = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port)) else {
         // A frontend that was taken away: its closed flows linger for retransmits.
-        return flow.map(|flow| Decision::ToBackend {
-            backend: flow.backend().get(),
-            reason: Reason::Forwarded,
-        });
+        return flow.map(|flow| Decision::to_backend(flow.backend().get(), Reason::Forwarded));
     };
     let Some(service) = tables.service(frontend.service) else {
-        return Some(Decision::Drop(Reason::BrokenReference));
+        return Some(Decision::drop(Reason::BrokenReference));
     };
     let to = place::Target { key, service_id: frontend.service, service };
     Some(match classify(segment, flow, tables.embryo(&key)) {
@@ -64,7 +61,7 @@ pub fn inbound<P: Packet, T: Tables>(
         Case::Completes(embryo, old) => promote(tables, segment, &to, embryo, old),
         Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
         Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
-        Case::Nothing(reason) => Decision::Drop(reason),
+        Case::Nothing(reason) => Decision::drop(reason),
     })
 }
 
@@ -136,7 +133,7 @@ fn tracked<T: Tables>(
         let step = observe(flow, End::Client, segment, tables.now() as u32);
         count_step(tables, key, flow, step);
     }
-    Decision::ToBackend { backend: flow.backend().get(), reason: Reason::Forwarded }
+    Decision::to_backend(flow.backend().get(), Reason::Forwarded)
 }
 
 /// A packet of a handshake that does not complete it.
@@ -154,7 +151,7 @@ fn handshake<T: Tables>(
     } else {
         tables.count(backend, Counter::Unverified);
     }
-    Decision::ToBackend { backend, reason: Reason::Forwarded }
+    Decision::to_backend(backend, Reason::Forwarded)
 }
 
 /// A SYN without a live flow: a repeated one stays with its handshake's instance, a new one is
@@ -171,15 +168,15 @@ fn begin<P: Packet, T: Tables>(
         let word = EmbryoWord(embryo.state().get());
         let same = embryo.client_seq().get() == segment.seq;
         match word.phase() {
-            EmbryoPhase::Ended => return Decision::Drop(Reason::EmbryoBusy),
+            EmbryoPhase::Ended => return Decision::drop(Reason::EmbryoBusy),
             EmbryoPhase::Syn | EmbryoPhase::SynAck if same => {
                 let backend = embryo.backend().get();
-                return Decision::ToBackend { backend, reason: Reason::SynRepeated };
+                return Decision::to_backend(backend, Reason::SynRepeated);
             }
             // Another attempt, or a mid-flow trial that is moot: the old one ends here.
             _ => {
                 if !place::end_embryo(tables, &to.key, embryo, word) {
-                    return Decision::Drop(Reason::EmbryoBusy);
+                    return Decision::drop(Reason::EmbryoBusy);
                 }
             }
         }
@@ -213,5 +210,5 @@ fn repeated<P: Packet, T: Tables>(
     if tables.insert_embryo(&to.key, &embryo).is_ok() {
         tables.count(backend, Counter::Trials);
     }
-    Decision::ToBackend { backend, reason: Reason::SynRepeated }
+    Decision::to_backend(backend, Reason::SynRepeated)
 }

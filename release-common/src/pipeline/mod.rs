@@ -27,8 +27,8 @@ pub enum Action {
     Drop,
     /// Out of the interface it came in by.
     Bounce,
-    /// Out of another interface (index).
-    Send(u32),
+    /// Out of interface [`Outcome::ifindex`].
+    Send,
 }
 
 /// What becomes of the packet, and why.
@@ -36,6 +36,8 @@ pub enum Action {
 pub struct Outcome {
     /// The verdict.
     pub action: Action,
+    /// Interface to send out of, 0 unless the verdict is [`Action::Send`].
+    pub ifindex: u32,
     /// The reason, counted by the caller.
     pub reason: Reason,
 }
@@ -44,45 +46,87 @@ impl Outcome {
     /// Leaves the packet to the host.
     #[inline(always)]
     pub const fn pass(reason: Reason) -> Self {
-        Self { action: Action::Pass, reason }
+        Self { action: Action::Pass, ifindex: 0, reason }
     }
 
     /// Drops the packet.
     #[inline(always)]
     pub const fn drop(reason: Reason) -> Self {
-        Self { action: Action::Drop, reason }
+        Self { action: Action::Drop, ifindex: 0, reason }
     }
+
+    /// Sends the packet out of the interface it came in by.
+    #[inline(always)]
+    pub const fn bounce(reason: Reason) -> Self {
+        Self { action: Action::Bounce, ifindex: 0, reason }
+    }
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deed {
+    /// Leave it to the host, untouched.
+    Pass,
+    /// Drop it.
+    Drop,
+    /// Send it to the instance.
+    ToBackend,
+    /// Send it back to the client, as if from the frontend.
+    ToClient,
+    /// Refuse a new flow.
+    Refuse,
 }
 
 /// What the tables say about a packet, before anything is done to it. Deciding and acting are
 /// apart so that acting exists once in the program, not once for each way to a decision.
+///
+/// A plain struct, every field always set: in an enum the compiler leaves fields of other variants
+/// undefined, and the verifier then finds pointers where numbers are expected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Decision {
-    /// Leave it to the host, untouched.
-    Pass(Reason),
-    /// Drop it.
-    Drop(Reason),
-    /// Send it to an instance.
-    ToBackend {
-        /// The instance.
-        backend: u32,
-        /// Why.
-        reason: Reason,
-    },
-    /// Send it back to the client.
-    ToClient {
-        /// The instance it came from.
-        backend: u32,
-        /// The frontend it must seem to come from.
-        frontend: Endpoint4,
-    },
-    /// Refuse a new flow.
-    Refuse {
-        /// One of [`crate::abi::refusal`].
-        how: u8,
-        /// Why.
-        reason: Reason,
-    },
+struct Decision {
+    deed: Deed,
+    reason: Reason,
+    /// The instance it goes to or came from.
+    backend: u32,
+    /// One of [`crate::abi::refusal`].
+    refusal: u8,
+    /// The frontend it must seem to come from.
+    frontend: Endpoint4,
+}
+
+impl Decision {
+    const NONE: Self = Self {
+        deed: Deed::Drop,
+        reason: Reason::BrokenReference,
+        backend: 0,
+        refusal: 0,
+        frontend: Endpoint4::tcp(Be32(0), Be16(0)),
+    };
+
+    #[inline(always)]
+    const fn pass(reason: Reason) -> Self {
+        Self { deed: Deed::Pass, reason, ..Self::NONE }
+    }
+
+    #[inline(always)]
+    const fn drop(reason: Reason) -> Self {
+        Self { deed: Deed::Drop, reason, ..Self::NONE }
+    }
+
+    #[inline(always)]
+    const fn to_backend(backend: u32, reason: Reason) -> Self {
+        Self { deed: Deed::ToBackend, reason, backend, ..Self::NONE }
+    }
+
+    #[inline(always)]
+    const fn to_client(backend: u32, frontend: Endpoint4) -> Self {
+        Self { deed: Deed::ToClient, reason: Reason::Replied, backend, frontend, ..Self::NONE }
+    }
+
+    #[inline(always)]
+    const fn refuse(refusal: u8, reason: Reason) -> Self {
+        Self { deed: Deed::Refuse, reason, refusal, ..Self::NONE }
+    }
 }
 
 /// The way to a destination.
@@ -229,7 +273,7 @@ fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Dec
     if tables.is_backend_port(segment.source_port) {
         return reply::reply(packet, tables, segment);
     }
-    Decision::Pass(Reason::NotOurPort)
+    Decision::pass(Reason::NotOurPort)
 }
 
 /// Counts what [`crate::tcp::lifecycle::observe`] reports.

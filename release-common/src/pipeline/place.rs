@@ -31,18 +31,18 @@ pub fn place<P: Packet, T: Tables>(
 ) -> Decision {
     let hash = FlowHash::of(&to.key);
     let Some(split) = tables.split(to.service_id) else {
-        return Decision::Refuse { how: to.service.when_empty, reason: Reason::NoVersion };
+        return Decision::refuse(to.service.when_empty, Reason::NoVersion);
     };
     let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(usize::from(v)))
     else {
-        return Decision::Refuse { how: to.service.when_empty, reason: Reason::NoVersion };
+        return Decision::refuse(to.service.when_empty, Reason::NoVersion);
     };
     if tables.table_full() {
-        return Decision::Refuse { how: to.service.when_full, reason: Reason::TableFull };
+        return Decision::refuse(to.service.when_full, Reason::TableFull);
     }
     let backend = match choose(tables, to, entry.ring, hash) {
         Ok(backend) => backend,
-        Err(reason) => return Decision::Refuse { how: to.service.when_empty, reason },
+        Err(reason) => return Decision::refuse(to.service.when_empty, reason),
     };
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
@@ -59,19 +59,19 @@ pub fn place<P: Packet, T: Tables>(
                 if let Some(mine) = tables.embryo(&to.key) {
                     end_embryo(tables, &to.key, mine, EmbryoWord(embryo.state));
                 }
-                return Decision::Drop(Reason::PortCollision);
+                return Decision::drop(Reason::PortCollision);
             }
-            Decision::ToBackend { backend, reason: Reason::Placed }
+            Decision::to_backend(backend, Reason::Placed)
         }
         // The other CPU's choice holds.
         Err(InsertError::Exists) => match tables.embryo(&to.key) {
             Some(winner) => {
                 let backend = winner.backend().get();
-                Decision::ToBackend { backend, reason: Reason::SynRepeated }
+                Decision::to_backend(backend, Reason::SynRepeated)
             }
-            None => Decision::Drop(Reason::EmbryoBusy),
+            None => Decision::drop(Reason::EmbryoBusy),
         },
-        Err(InsertError::Refused) => Decision::Drop(Reason::InsertFailed),
+        Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn promote<T: Tables>(
         },
     };
     if !embryo.state().swap_if(word.0, word.ended().0) {
-        return Decision::Drop(Reason::EmbryoBusy);
+        return Decision::drop(Reason::EmbryoBusy);
     }
     if let Err(error) = enter(tables, to, &flow, old) {
         if matches!(error, InsertError::Refused) {
@@ -59,7 +59,7 @@ pub fn promote<T: Tables>(
         }
         // The handshake goes on: the client will repeat itself.
         embryo.state().swap_if(word.ended().0, word.0);
-        return Decision::Drop(Reason::InsertFailed);
+        return Decision::drop(Reason::InsertFailed);
     }
     tables.remove_embryo(&to.key);
     tables.count(flow.backend, Counter::Opened);
@@ -69,7 +69,7 @@ pub fn promote<T: Tables>(
         let step = observe(entry, End::Client, segment, now as u32);
         count_step(tables, &to.key, entry, step);
     }
-    Decision::ToBackend { backend: flow.backend, reason: Reason::Forwarded }
+    Decision::to_backend(flow.backend, Reason::Forwarded)
 }
 
 /// Puts the flow in its table, in place of `old` if there is one.

@@ -16,10 +16,10 @@ use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
     let sender = Endpoint4::tcp(segment.source, segment.source_port);
     let Some(from) = tables.backend_at(&sender) else {
-        return Decision::Pass(Reason::NotOurAddress);
+        return Decision::pass(Reason::NotOurAddress);
     };
     let Some(service) = tables.service(from.service) else {
-        return Decision::Drop(Reason::BrokenReference);
+        return Decision::drop(Reason::BrokenReference);
     };
     let who = Sender { from, endpoint: sender, service };
     let (mut live, mut closed) = (None, None);
@@ -52,9 +52,9 @@ pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> 
     match live.or(closed) {
         Some((index, flow)) => match who.key(segment, index) {
             Some(key) => tracked(packet, tables, segment, &key, flow, &who),
-            None => Decision::Drop(Reason::BrokenReference),
+            None => Decision::drop(Reason::BrokenReference),
         },
-        None => Decision::Pass(Reason::NotOurFlow),
+        None => Decision::pass(Reason::NotOurFlow),
     }
 }
 
@@ -106,7 +106,7 @@ fn tracked<P: Packet, T: Tables>(
         count_step(tables, key, flow, step);
     }
     let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
-    Decision::ToClient { backend: flow.backend().get(), frontend }
+    Decision::to_client(flow.backend().get(), frontend)
 }
 
 /// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old
@@ -154,7 +154,7 @@ fn handshake<P: Packet, T: Tables>(
     let word = EmbryoWord(embryo.state().get());
     let backend = embryo.backend().get();
     match word.phase() {
-        EmbryoPhase::Ended => return Decision::Drop(Reason::EmbryoBusy),
+        EmbryoPhase::Ended => return Decision::drop(Reason::EmbryoBusy),
         EmbryoPhase::Trial => {
             return trial::answered(tables, segment, key, who.from.service, embryo);
         }
@@ -175,5 +175,5 @@ fn handshake<P: Packet, T: Tables>(
         }
     }
     let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
-    Decision::ToClient { backend, frontend }
+    Decision::to_client(backend, frontend)
 }

@@ -8,7 +8,7 @@ use crate::abi::{
     Embryo, Endpoint4, Flow, FlowKey4, Side, Split, VERSIONS_PER_SERVICE, event_kind,
 };
 use crate::packet::flag;
-use crate::placement::{FlowHash, next_trial};
+use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::word::{EmbryoWord, FlowWord};
@@ -32,10 +32,10 @@ pub fn mid_flow<T: Tables>(
             if !segment.has(flag::RST) {
                 embryo.client_seq().set(segment.end());
             }
-            return Decision::ToBackend { backend: embryo.backend().get(), reason: Reason::Tried };
+            return Decision::to_backend(embryo.backend().get(), Reason::Tried);
         }
         if !end_embryo(tables, &to.key, embryo, word) {
-            return Decision::Drop(Reason::EmbryoBusy);
+            return Decision::drop(Reason::EmbryoBusy);
         }
         tried = word.tried();
     }
@@ -50,11 +50,11 @@ fn try_next<T: Tables>(
     tried: u16,
 ) -> Decision {
     let Some(split) = tables.split(to.service_id) else {
-        return Decision::Drop(Reason::NoVersion);
+        return Decision::drop(Reason::NoVersion);
     };
     let hash = FlowHash::of(&to.key);
     let Some((version, backend)) = candidate(tables, split, hash, tried) else {
-        return Decision::Drop(Reason::NoInstance);
+        return Decision::drop(Reason::NoInstance);
     };
     // A RST asks for no answer, so it cannot decide anything: it only goes where the flow most
     // likely is.
@@ -67,14 +67,15 @@ fn try_next<T: Tables>(
             client_seq: segment.end(),
         };
         if tables.insert_embryo(&to.key, &embryo).is_err() {
-            return Decision::Drop(Reason::InsertFailed);
+            return Decision::drop(Reason::InsertFailed);
         }
         tables.count(backend, Counter::Trials);
     }
-    Decision::ToBackend { backend, reason: Reason::Tried }
+    Decision::to_backend(backend, Reason::Tried)
 }
 
-/// The next version with an instance for this flow, and that instance.
+/// The next version to try that has an instance for this flow, and that instance: the version that
+/// new flows like it get comes first, then the others in order.
 #[inline(always)]
 fn candidate<T: Tables>(
     tables: &T,
@@ -82,14 +83,16 @@ fn candidate<T: Tables>(
     hash: FlowHash,
     tried: u16,
 ) -> Option<(u8, u32)> {
-    let mut tried = tried;
-    for _ in 0..VERSIONS_PER_SERVICE {
-        let version = next_trial(split, hash, tried)? & 15;
-        let ring = split.entries[usize::from(version)].ring;
-        if let Some(backend) = tables.instance(ring, hash) {
+    let first = version_of(split, hash).unwrap_or(0);
+    for step in 0..=VERSIONS_PER_SERVICE as u8 {
+        let version = if step == 0 { first } else { step - 1 };
+        if u32::from(version) >= split.count || tried >> version & 1 == 1 {
+            continue;
+        }
+        let entry = split.entries.get(usize::from(version))?;
+        if let Some(backend) = tables.instance(entry.ring, hash) {
             return Some((version, backend));
         }
-        tried |= 1 << version;
     }
     None
 }
@@ -108,21 +111,21 @@ pub fn answered<T: Tables>(
     let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
     if !segment.has(flag::RST) {
         adopt(tables, segment, key, service, embryo, word);
-        return Decision::ToClient { backend, frontend };
+        return Decision::to_client(backend, frontend);
     }
     if word.version() == NONE {
-        return Decision::Drop(Reason::TrialRefused);
+        return Decision::drop(Reason::TrialRefused);
     }
     let more = tables.split(service).and_then(|split| {
         candidate(tables, split, FlowHash::of(key), word.tried())
     });
     if more.is_some() {
         embryo.state().swap_if(word.0, EmbryoWord::trial(word.tag(), word.tried(), NONE).0);
-        return Decision::Drop(Reason::TrialRefused);
+        return Decision::drop(Reason::TrialRefused);
     }
     // All said so: the connection is nowhere, and the client may know.
     end_embryo(tables, key, embryo, word);
-    Decision::ToClient { backend, frontend }
+    Decision::to_client(backend, frontend)
 }
 
 /// Makes a flow of the trial. The windows of a handshake that was not seen are taken as the

@@ -11,6 +11,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 const ROOT: &str = "/sys/fs/bpf";
+const ABOVE: &str = "/sys/fs";
 
 /// A unique directory on bpffs, removed with all its pins when dropped.
 #[derive(Debug)]
@@ -53,10 +54,10 @@ impl Drop for PinDirectory {
 
 /// A second mount on top would hide the pins of others, so look and mount under a lock.
 fn mount_once() -> Result<()> {
-    let lock = Path::new("/run/release-test-bpffs.lock");
-    let file = File::create(lock).with_context(|| format!("cannot open {}", lock.display()))?;
-    let _locked = Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, error)| anyhow!("cannot lock {}: {error}", lock.display()))?;
+    // The folder above: it is there, and locking it leaves no file behind.
+    let above = File::open(ABOVE).with_context(|| format!("no {ABOVE}"))?;
+    let _locked = Flock::lock(above, FlockArg::LockExclusive)
+        .map_err(|(_, error)| anyhow!("cannot lock {ABOVE}: {error}"))?;
     if statfs(ROOT).with_context(|| format!("no {ROOT}"))?.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }

@@ -1,0 +1,279 @@
+//! A daemon of fixed answers, for tests.
+
+use super::types::*;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// Knows one service, `web`, with the versions `v1` and `v2`.
+pub(crate) struct Fake {
+    /// What it was asked to change.
+    pub asked: Mutex<Vec<String>>,
+    /// Changes that were carried out to their end.
+    pub done: AtomicU64,
+    /// How long a change takes.
+    pub slow: Duration,
+    /// Answers of `idle` in order; the last one stays.
+    pub verdicts: Mutex<Vec<IdleReport>>,
+    /// Where new events go.
+    pub events: broadcast::Sender<EventLine>,
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        Self {
+            asked: Mutex::default(),
+            done: AtomicU64::new(0),
+            slow: Duration::ZERO,
+            verdicts: Mutex::new(vec![report(Verdict::Idle)]),
+            events: broadcast::channel(16).0,
+        }
+    }
+
+    pub fn with_verdicts(verdicts: &[Verdict]) -> Self {
+        let fake = Self::new();
+        *fake.verdicts.lock().unwrap() = verdicts.iter().map(|verdict| report(*verdict)).collect();
+        fake
+    }
+
+    fn note(&self, what: &str, value: &impl serde::Serialize) {
+        let json = serde_json::to_string(value).unwrap();
+        self.asked.lock().unwrap().push(format!("{what} {json}"));
+    }
+}
+
+pub(crate) fn event(seq: u64) -> EventLine {
+    EventLine {
+        seq,
+        at: "2026-01-01T00:00:00Z".into(),
+        kind: "shift".into(),
+        service: Some("web".into()),
+        target: None,
+        message: format!("event {seq}"),
+    }
+}
+
+pub(crate) fn report(verdict: Verdict) -> IdleReport {
+    let busy = verdict == Verdict::Busy;
+    let item = |name: &str, ok: bool, detail: &str| Evidence {
+        name: name.into(),
+        ok,
+        detail: detail.into(),
+    };
+    IdleReport {
+        schema: SCHEMA,
+        service: "web".into(),
+        target: "v1".into(),
+        generation: 7,
+        verdict,
+        reasons: match verdict {
+            Verdict::Idle => vec![],
+            Verdict::Busy => vec!["12 active flows".into()],
+            Verdict::Unknown => vec!["3 flows expired".into(), "1 flow untracked".into()],
+        },
+        evidence: vec![
+            item("no-new-flows", true, "none placed since generation 6"),
+            item("flow-table", !busy, "12 of 40210 entries"),
+        ],
+        counts: IdleCounts {
+            active: if busy { 12 } else { 0 },
+            half_closed: u64::from(busy),
+            closing: 3,
+            ..IdleCounts::default()
+        },
+        oldest_flow_s: busy.then_some(242),
+        last_packet_age_ms: Some(412),
+    }
+}
+
+pub(crate) fn instance(id: &str, addr: &str, active: u64) -> InstanceStatus {
+    InstanceStatus {
+        id: id.into(),
+        addr: addr.into(),
+        state: "active".into(),
+        healthy: None,
+        orphaned: false,
+        flows: FlowCounts { active, ..FlowCounts::default() },
+        counters: InstanceCounters { placed: 993, opened: 991, ..InstanceCounters::default() },
+        last_packet_age_ms: Some(412),
+    }
+}
+
+pub(crate) fn status() -> Status {
+    let v1_flows = FlowCounts { embryonic: 0, active: 12, half_closed: 1, closing: 3 };
+    let mut draining = instance("10.0.0.11:8080", "10.0.0.11:8080", 12);
+    draining.state = "draining".into();
+    draining.flows = v1_flows;
+    let version = |name: &str, weight, share, state: &str, flows, instances| VersionStatus {
+        name: name.into(),
+        weight,
+        weight_actual: share,
+        state: state.into(),
+        flows,
+        new_flows_per_second: share * 1234.56,
+        first_flow_at: None,
+        instances,
+    };
+    let v2_flows = FlowCounts { embryonic: 4, active: 40198, half_closed: 20, closing: 311 };
+    Status {
+        schema: SCHEMA,
+        data_plane: DataPlaneStatus {
+            interfaces: vec![
+                InterfaceStatus { name: "eth0".into(), mode: "native".into() },
+                InterfaceStatus { name: "eth1".into(), mode: "generic".into() },
+            ],
+            flow_entries: 40524,
+            flow_capacity: 1_048_576,
+            embryos: 4,
+            alarm: None,
+            evidence_epoch: 1,
+        },
+        services: vec![ServiceStatus {
+            name: "web".into(),
+            generation: 7,
+            mode: "nat".into(),
+            frontends: vec!["192.0.2.10:80/tcp".into(), "192.0.2.10:443/tcp".into()],
+            versions: vec![
+                version("v1", 0, 0.0, "draining", v1_flows, vec![draining]),
+                version(
+                    "v2",
+                    100,
+                    1.0,
+                    "active",
+                    v2_flows,
+                    vec![
+                        instance("10.0.0.21:8080", "10.0.0.21:8080", 20000),
+                        instance("web-b", "10.0.0.22:8080", 20198),
+                    ],
+                ),
+            ],
+        }],
+    }
+}
+
+fn known(service: &str) -> Result<(), ApiError> {
+    if service == "web" {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::Usage, format!("service {service:?}: unknown"))
+        .hint("services: web"))
+}
+
+impl Api for Fake {
+    async fn status(&self, service: Option<String>) -> Result<Status, ApiError> {
+        service.as_deref().map_or(Ok(()), known).map(|()| status())
+    }
+
+    async fn flows(&self, query: FlowQuery) -> Result<Vec<FlowLine>, ApiError> {
+        self.note("flows", &query);
+        Ok(vec![FlowLine {
+            client: "198.51.100.7:40000".into(),
+            frontend: "192.0.2.10:80".into(),
+            service: "web".into(),
+            version: "v1".into(),
+            instance: "10.0.0.11:8080".into(),
+            state: "half-closed".into(),
+            generation: 6,
+            age_s: 242.4,
+            last_packet_age_ms: 412,
+            last_data_age_ms: 61_000,
+        }])
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceLine>, ApiError> {
+        Ok(vec![InstanceLine {
+            service: "web".into(),
+            version: "v1".into(),
+            instance: instance("web-b", "10.0.0.22:8080", 12),
+        }])
+    }
+
+    async fn shift(&self, request: ShiftRequest) -> Result<InForce, ApiError> {
+        known(&request.service)?;
+        self.note("shift", &request);
+        tokio::time::sleep(self.slow).await;
+        self.done.fetch_add(1, Ordering::SeqCst);
+        if !request.allow_empty && request.weights.values().all(|weight| *weight == 0) {
+            return Err(ApiError::new(ErrorCode::Conflict, "web: no version would serve")
+                .hint("--allow-empty"));
+        }
+        Ok(InForce {
+            service: request.service,
+            generation: 8,
+            weights: request.weights,
+            changed: true,
+            took_ms: 3.21,
+        })
+    }
+
+    async fn drain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        known(&request.service)?;
+        self.note("drain", &request);
+        Ok(InForce {
+            service: request.service,
+            generation: 8,
+            weights: BTreeMap::from([("v1".into(), 0), ("v2".into(), 100)]),
+            changed: false,
+            took_ms: 0.1,
+        })
+    }
+
+    async fn undrain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        self.note("undrain", &request);
+        self.drain(request).await
+    }
+
+    async fn idle(&self, target: TargetQuery) -> Result<IdleReport, ApiError> {
+        known(&target.service)?;
+        let mut verdicts = self.verdicts.lock().unwrap();
+        Ok(if verdicts.len() > 1 { verdicts.remove(0) } else { verdicts[0].clone() })
+    }
+
+    async fn receipt(&self, target: TargetQuery) -> Result<Receipt, ApiError> {
+        let report = self.idle(target).await?;
+        match report.verdict {
+            Verdict::Idle => Ok(Receipt {
+                schema: SCHEMA,
+                id: 3,
+                at: "2026-01-01T00:00:00Z".into(),
+                boot_id: "b00t".into(),
+                evidence_epoch: 1,
+                counters: BTreeMap::from([(
+                    "10.0.0.11:8080".into(),
+                    instance("10.0.0.11:8080", "10.0.0.11:8080", 0).counters,
+                )]),
+                report,
+                hash: "00ff".into(),
+            }),
+            Verdict::Busy => Err(ApiError::new(ErrorCode::Busy, "web v1: busy")),
+            Verdict::Unknown => Err(ApiError::new(ErrorCode::Unknown, "web v1: unknown")),
+        }
+    }
+
+    async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
+        self.note("explain", &query);
+        Ok(Explanation {
+            decision: "placement".into(),
+            service: Some("web".into()),
+            version: Some("v2".into()),
+            instance: Some("web-b".into()),
+            generation: Some(7),
+            because: vec!["no flow, no embryo".into(), "hash 0x1234: v2".into()],
+        })
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ApiError> {
+        Ok(Reloaded { changes: vec!["web: version v3 added".into()] })
+    }
+
+    async fn detach(&self) -> Result<(), ApiError> {
+        self.note("detach", &());
+        Ok(())
+    }
+
+    fn events(&self) -> (Vec<EventLine>, broadcast::Receiver<EventLine>) {
+        (vec![event(1), event(2)], self.events.subscribe())
+    }
+}

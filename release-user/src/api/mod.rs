@@ -1,0 +1,65 @@
+//! The daemon's API: HTTP and JSON over a Unix socket.
+//!
+//! `types` says what travels and what the daemon must offer (the trait [`Api`](types::Api)),
+//! `server` puts an implementation of it on a socket, `client` asks over that socket.
+//!
+//! | request | parameters | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | `service` | [`Status`](types::Status) |
+//! | `GET /v1/flows` | [`FlowQuery`](types::FlowQuery) | list of [`FlowLine`](types::FlowLine) |
+//! | `GET /v1/instances` | | list of [`InstanceLine`](types::InstanceLine) |
+//! | `GET /v1/idle` | [`TargetQuery`](types::TargetQuery) | [`IdleReport`](types::IdleReport) |
+//! | `GET /v1/explain` | [`ExplainQuery`](types::ExplainQuery) | [`Explanation`](types::Explanation) |
+//! | `GET /v1/events` | `follow=true` | [`EventLine`](types::EventLine), one a line |
+//! | `GET /v1/version` | | [`VersionInfo`] |
+//! | `POST /v1/shift` | [`ShiftRequest`](types::ShiftRequest) | [`InForce`](types::InForce) |
+//! | `POST /v1/drain`, `undrain` | [`DrainRequest`](types::DrainRequest) | [`InForce`](types::InForce) |
+//! | `POST /v1/receipt` | [`TargetQuery`](types::TargetQuery) | [`Receipt`](types::Receipt) |
+//! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
+//! | `POST /v1/detach` | | `{}` |
+//!
+//! Parameters of a GET stand in the query, those of a POST in a JSON body. A failure is an
+//! [`ErrorBody`] with a fitting HTTP status.
+
+pub mod client;
+pub mod server;
+mod socket;
+pub mod types;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+/// A failure as it travels, and as it is printed with `-o json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: types::ApiError,
+}
+
+/// Answer of `version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// [`SCHEMA`](types::SCHEMA).
+    pub schema: u32,
+    /// Version of the daemon's program.
+    pub version: String,
+}
+
+/// Parameters of `status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct StatusQuery {
+    /// Only this service.
+    pub service: Option<String>,
+}
+
+/// Parameters of `events`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct EventsQuery {
+    /// Whether to go on with the events to come.
+    #[serde(default)]
+    pub follow: bool,
+}

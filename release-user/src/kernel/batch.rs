@@ -1,0 +1,79 @@
+//! Walking hash maps with BPF_MAP_LOOKUP_BATCH (Linux 5.6). A key-by-key iteration, which is what
+//! aya offers, is no safe walk: when the current key is deleted it starts over or ends.
+//!
+//! A batch walk takes each bucket's lock once, so it sees every entry that stays in its bucket for
+//! as long as the walk lasts exactly once.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use bytemuck::Pod;
+
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+/// Entries asked for at once. A bucket that holds more makes the kernel answer ENOSPC.
+const CHUNK: usize = 4096;
+
+/// `union bpf_attr` of the batch commands (include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, bytemuck::Zeroable)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Calls `each` for every entry of a hash map.
+///
+/// # Errors
+/// The system call's.
+pub fn walk<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut keys = vec![K::zeroed(); CHUNK];
+    let mut values = vec![V::zeroed(); CHUNK];
+    // The position is an opaque 4 bytes for hash maps.
+    let (mut position, mut next) = (0u32, 0u32);
+    let mut first = true;
+    loop {
+        let mut attr = BatchAttr {
+            in_batch: if first { 0 } else { (&raw mut position) as u64 },
+            out_batch: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: CHUNK as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        // SAFETY: all pointers lead to buffers of the sizes the kernel computes from `count` and
+        // the map's key and value sizes, which the caller's types match (checked when opened).
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_MAP_LOOKUP_BATCH,
+                &raw mut attr,
+                size_of::<BatchAttr>(),
+            )
+        };
+        let error = io::Error::last_os_error();
+        let end = result < 0 && error.raw_os_error() == Some(libc::ENOENT);
+        if result < 0 && !end {
+            return Err(error);
+        }
+        let count = (attr.count as usize).min(CHUNK);
+        for (key, value) in keys[..count].iter().zip(&values[..count]) {
+            each(key, value);
+        }
+        if end {
+            return Ok(());
+        }
+        position = next;
+        first = false;
+    }
+}

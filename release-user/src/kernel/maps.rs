@@ -1,0 +1,403 @@
+//! Typed access to the pinned maps.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use aya::maps::xdp::DevMapHash;
+use bytemuck::{Pod, Zeroable};
+use release_common::abi::{
+    Backend, BackendRef, Counters, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Gauge, Meta,
+    PortBits, RING_BLOCK, RingBlock, Service, Split, UserCounters,
+};
+use release_common::reason::Reason;
+
+use super::pod::Abi;
+use super::{KernelError, batch, map_error, spec};
+
+/// BPF_F_INNER_MAP (Linux 5.10): the inner map's size may differ from the template's.
+const INNER_MAP: u32 = 1 << 12;
+
+/// Head of a ring as it is in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RingHead {
+    /// Number of slots.
+    pub size: u32,
+    /// Fingerprint of the members the ring was built from.
+    pub fingerprint: u64,
+}
+
+/// The pinned maps of a data plane.
+pub struct Maps {
+    bpffs: PathBuf,
+    meta: Array<MapData, Abi<Meta>>,
+    ports: Array<MapData, Abi<PortBits>>,
+    frontends: HashMap<MapData, Abi<Endpoint4>, Abi<FrontendRef>>,
+    services: Array<MapData, Abi<Service>>,
+    splits: ArrayOfMaps<MapData, Array<MapData, Abi<Split>>>,
+    rings: ArrayOfMaps<MapData, Array<MapData, Abi<RingBlock>>>,
+    backends: Array<MapData, Abi<Backend>>,
+    backend_ids: HashMap<MapData, Abi<Endpoint4>, Abi<BackendRef>>,
+    flows: MapData,
+    embryos: MapData,
+    counters: PerCpuArray<MapData, Abi<Counters>>,
+    user_counters: Array<MapData, Abi<UserCounters>>,
+    gauges: Array<MapData, Abi<Gauge>>,
+    reasons: PerCpuArray<MapData, u64>,
+    devices: DevMapHash<MapData>,
+}
+
+/// Reads an element that the kernel has for sure.
+macro_rules! element {
+    ($self:ident . $map:ident, $name:literal, $index:expr) => {
+        $self.$map.get(&$index, 0).map(|value| value.0).map_err(map_error($name))
+    };
+}
+
+impl Maps {
+    /// Opens what is pinned under `bpffs`.
+    ///
+    /// # Errors
+    /// [`KernelError::Absent`] if nothing is, [`KernelError::Incompatible`] if it is of another
+    /// shape or ABI version.
+    pub fn open(bpffs: &Path) -> Result<Self, KernelError> {
+        if !bpffs.join("META").exists() {
+            return Err(KernelError::Absent { path: bpffs.to_owned() });
+        }
+        check_shapes(bpffs)?;
+        let maps = Self {
+            bpffs: bpffs.to_owned(),
+            meta: typed(bpffs, "META", Map::Array)?,
+            ports: typed(bpffs, "PORTS", Map::Array)?,
+            frontends: typed(bpffs, "FRONTENDS", Map::HashMap)?,
+            services: typed(bpffs, "SERVICES", Map::Array)?,
+            splits: typed(bpffs, "SPLITS", Map::ArrayOfMaps)?,
+            rings: typed(bpffs, "RINGS", Map::ArrayOfMaps)?,
+            backends: typed(bpffs, "BACKENDS", Map::Array)?,
+            backend_ids: typed(bpffs, "BACKEND_IDS", Map::HashMap)?,
+            flows: pinned(bpffs, "FLOWS4")?,
+            embryos: pinned(bpffs, "EMBRYOS4")?,
+            counters: typed(bpffs, "COUNTERS", Map::PerCpuArray)?,
+            user_counters: typed(bpffs, "USER_COUNTERS", Map::Array)?,
+            gauges: typed(bpffs, "GAUGES", Map::Array)?,
+            reasons: typed(bpffs, "REASONS", Map::PerCpuArray)?,
+            devices: typed(bpffs, "DEVICES", Map::DevMapHash)?,
+        };
+        Ok(maps)
+    }
+
+    /// The ring buffer of events. One reader at a time.
+    ///
+    /// # Errors
+    /// If the pin cannot be opened.
+    pub fn events(&self) -> Result<RingBuf<MapData>, KernelError> {
+        typed(&self.bpffs, "EVENTS", Map::RingBuf)
+    }
+
+    /// The whole in one element.
+    ///
+    /// # Errors
+    /// The system call's, as for all methods below.
+    pub fn meta(&self) -> Result<Meta, KernelError> {
+        element!(self.meta, "META", 0)
+    }
+
+    /// Replaces it.
+    #[allow(missing_docs, reason = "see `meta`")]
+    pub fn set_meta(&mut self, meta: Meta) -> Result<(), KernelError> {
+        self.meta.set(0, Abi(meta), 0).map_err(map_error("META"))
+    }
+
+    /// A bitmap of ports ([`PortBits::FRONTENDS`] or [`PortBits::BACKENDS`]).
+    pub fn ports(&self, which: u32) -> Result<PortBits, KernelError> {
+        element!(self.ports, "PORTS", which)
+    }
+
+    /// Replaces a bitmap of ports.
+    pub fn set_ports(&mut self, which: u32, bits: PortBits) -> Result<(), KernelError> {
+        self.ports.set(which, Abi(bits), 0).map_err(map_error("PORTS"))
+    }
+
+    /// All frontends.
+    pub fn frontends(&self) -> Result<Vec<(Endpoint4, FrontendRef)>, KernelError> {
+        pairs(&self.frontends, "FRONTENDS")
+    }
+
+    /// Adds or replaces a frontend.
+    pub fn set_frontend(&mut self, at: Endpoint4, value: FrontendRef) -> Result<(), KernelError> {
+        self.frontends.insert(Abi(at), Abi(value), 0).map_err(map_error("FRONTENDS"))
+    }
+
+    /// Removes a frontend.
+    pub fn remove_frontend(&mut self, at: Endpoint4) -> Result<(), KernelError> {
+        self.frontends.remove(&Abi(at)).map_err(map_error("FRONTENDS"))
+    }
+
+    /// A service.
+    pub fn service(&self, id: u32) -> Result<Service, KernelError> {
+        element!(self.services, "SERVICES", id)
+    }
+
+    /// Replaces a service.
+    pub fn set_service(&mut self, id: u32, value: Service) -> Result<(), KernelError> {
+        self.services.set(id, Abi(value), 0).map_err(map_error("SERVICES"))
+    }
+
+    /// The split in force; `None` before the first.
+    pub fn split(&self, service: u32) -> Result<Option<Split>, KernelError> {
+        match self.splits.get(&service, 0) {
+            Ok(inner) => inner.get(&0, 0).map(|v| Some(v.0)).map_err(map_error("SPLITS")),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_error("SPLITS")(error)),
+        }
+    }
+
+    /// Puts a split in force. When this returns, no CPU still runs a program that read the one
+    /// before: replacing an inner map waits for an RCU grace period (`maybe_wait_bpf_programs`).
+    pub fn swap_split(&mut self, service: u32, split: Split) -> Result<(), KernelError> {
+        let mut inner: Array<MapData, Abi<Split>> =
+            Array::create(1, 0).map_err(map_error("SPLITS"))?;
+        inner.set(0, Abi(split), 0).map_err(map_error("SPLITS"))?;
+        self.splits.set(service, &inner, 0).map_err(map_error("SPLITS"))
+    }
+
+    /// Head of a ring; `None` if there is no ring.
+    pub fn ring_head(&self, ring: u32) -> Result<Option<RingHead>, KernelError> {
+        match self.rings.get(&ring, 0) {
+            Ok(inner) => {
+                let head = inner.get(&0, 0).map_err(map_error("RINGS"))?.0.slots;
+                let fingerprint = u64::from(head[1]) | u64::from(head[2]) << 32;
+                Ok(Some(RingHead { size: head[0], fingerprint }))
+            }
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_error("RINGS")(error)),
+        }
+    }
+
+    /// All slots of a ring.
+    pub fn ring(&self, ring: u32) -> Result<Vec<u32>, KernelError> {
+        let Some(head) = self.ring_head(ring)? else { return Ok(Vec::new()) };
+        let inner = self.rings.get(&ring, 0).map_err(map_error("RINGS"))?;
+        let mut slots = Vec::with_capacity(head.size as usize);
+        for block in 1..inner.len() {
+            slots.extend(inner.get(&block, 0).map_err(map_error("RINGS"))?.0.slots);
+        }
+        slots.truncate(head.size as usize);
+        Ok(slots)
+    }
+
+    /// Replaces a ring. An empty one refuses new flows.
+    pub fn set_ring(
+        &mut self,
+        ring: u32,
+        slots: &[u32],
+        fingerprint: u64,
+    ) -> Result<(), KernelError> {
+        let mut blocks = vec![RingBlock::zeroed(); 1 + slots.len().div_ceil(RING_BLOCK).max(1)];
+        // An empty ring has one slot that names nobody.
+        blocks[0].slots[0] = slots.len().max(1) as u32;
+        blocks[0].slots[1] = fingerprint as u32;
+        blocks[0].slots[2] = (fingerprint >> 32) as u32;
+        for (block, part) in blocks[1..].iter_mut().zip(slots.chunks(RING_BLOCK)) {
+            block.slots[..part.len()].copy_from_slice(part);
+        }
+        let mut inner: Array<MapData, Abi<RingBlock>> =
+            Array::create(blocks.len() as u32, INNER_MAP).map_err(map_error("RINGS"))?;
+        for (index, block) in blocks.into_iter().enumerate() {
+            inner.set(index as u32, Abi(block), 0).map_err(map_error("RINGS"))?;
+        }
+        self.rings.set(ring, &inner, 0).map_err(map_error("RINGS"))
+    }
+
+    /// An instance.
+    pub fn backend(&self, id: u32) -> Result<Backend, KernelError> {
+        element!(self.backends, "BACKENDS", id)
+    }
+
+    /// Replaces an instance.
+    pub fn set_backend(&mut self, id: u32, value: Backend) -> Result<(), KernelError> {
+        self.backends.set(id, Abi(value), 0).map_err(map_error("BACKENDS"))
+    }
+
+    /// All instance addresses.
+    pub fn backend_ids(&self) -> Result<Vec<(Endpoint4, BackendRef)>, KernelError> {
+        pairs(&self.backend_ids, "BACKEND_IDS")
+    }
+
+    /// Adds or replaces an instance address.
+    pub fn set_backend_id(&mut self, at: Endpoint4, value: BackendRef) -> Result<(), KernelError> {
+        self.backend_ids.insert(Abi(at), Abi(value), 0).map_err(map_error("BACKEND_IDS"))
+    }
+
+    /// Removes an instance address.
+    pub fn remove_backend_id(&mut self, at: Endpoint4) -> Result<(), KernelError> {
+        self.backend_ids.remove(&Abi(at)).map_err(map_error("BACKEND_IDS"))
+    }
+
+    /// Calls `each` for every flow.
+    pub fn walk_flows(&self, each: impl FnMut(&FlowKey4, &Flow)) -> Result<(), KernelError> {
+        batch::walk(self.flows.fd().as_fd(), each).map_err(io_error("FLOWS4"))
+    }
+
+    /// Calls `each` for every embryo.
+    pub fn walk_embryos(&self, each: impl FnMut(&FlowKey4, &Embryo)) -> Result<(), KernelError> {
+        batch::walk(self.embryos.fd().as_fd(), each).map_err(io_error("EMBRYOS4"))
+    }
+
+    /// Counters of an instance, added up over the CPUs.
+    ///
+    /// What closes is summed before what opens, so that a race over-estimates activity.
+    pub fn counters(&self, backend: u32) -> Result<Counters, KernelError> {
+        let read = || self.counters.get(&backend, 0).map_err(map_error("COUNTERS"));
+        let (early, late) = (read()?, read()?);
+        let sum = |values: &aya::maps::PerCpuValues<Abi<Counters>>| {
+            let mut total = Counters::zeroed();
+            for value in values.iter() {
+                let last = total.last_packet.max(value.0.last_packet);
+                let words: &mut [u64; Counters::FIELDS] = bytemuck::cast_mut(&mut total);
+                let other: &[u64; Counters::FIELDS] = bytemuck::cast_ref(&value.0);
+                for (word, add) in words.iter_mut().zip(other) {
+                    *word = word.wrapping_add(*add);
+                }
+                total.last_packet = last;
+            }
+            total
+        };
+        let (early, late) = (sum(&early), sum(&late));
+        Ok(Counters {
+            closed_fin: early.closed_fin,
+            closed_rst: early.closed_rst,
+            superseded: early.superseded,
+            embryos_ended: early.embryos_ended,
+            ..late
+        })
+    }
+
+    /// Sets an instance's counters to zero: before its id is given to another.
+    pub fn reset_counters(&mut self, backend: u32) -> Result<(), KernelError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Map {
+            name: "COUNTERS".to_owned(),
+            why: error.to_string(),
+        })?;
+        let zero = aya::maps::PerCpuValues::try_from(vec![Abi(Counters::zeroed()); cpus])
+            .map_err(io_error("COUNTERS"))?;
+        self.counters.set(backend, zero, 0).map_err(map_error("COUNTERS"))?;
+        self.user_counters
+            .set(backend, Abi(UserCounters::zeroed()), 0)
+            .map_err(map_error("USER_COUNTERS"))
+    }
+
+    /// What programs run from user space counted for an instance.
+    pub fn user_counters(&self, backend: u32) -> Result<UserCounters, KernelError> {
+        element!(self.user_counters, "USER_COUNTERS", backend)
+    }
+
+    /// A gauge; negative values are a race or a bug and shown as they are.
+    pub fn gauge(&self, index: u32) -> Result<i64, KernelError> {
+        element!(self.gauges, "GAUGES", index).map(|gauge| gauge.value as i64)
+    }
+
+    /// Packets by reason.
+    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, KernelError> {
+        Reason::ALL
+            .iter()
+            .map(|&reason| {
+                let values =
+                    self.reasons.get(&(reason as u32), 0).map_err(map_error("REASONS"))?;
+                Ok((reason, values.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// Lets packets be redirected to an interface.
+    pub fn add_device(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        self.devices.insert(ifindex, ifindex, None, 0).map_err(|error| KernelError::Map {
+            name: "DEVICES".to_owned(),
+            why: super::chain(&error),
+        })
+    }
+
+    /// Takes an interface out.
+    pub fn remove_device(&mut self, ifindex: u32) -> Result<(), KernelError> {
+        match self.devices.remove(ifindex) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            // The kernel removes an entry itself when its device goes.
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(map_error("DEVICES")(error)),
+        }
+    }
+
+    /// Interfaces that packets may be redirected to.
+    pub fn devices(&self) -> Vec<u32> {
+        self.devices.keys().flatten().collect()
+    }
+}
+
+fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError {
+    move |error| KernelError::Map { name: name.to_owned(), why: error.to_string() }
+}
+
+fn pinned(bpffs: &Path, name: &str) -> Result<MapData, KernelError> {
+    MapData::from_pin(bpffs.join(name)).map_err(map_error(name))
+}
+
+fn typed<T>(bpffs: &Path, name: &str, kind: fn(MapData) -> Map) -> Result<T, KernelError>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    kind(pinned(bpffs, name)?).try_into().map_err(map_error(name))
+}
+
+fn pairs<K: Pod + Eq, V: Pod>(
+    map: &HashMap<MapData, Abi<K>, Abi<V>>,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, KernelError> {
+    // These maps have one writer, the caller's own process: nothing changes meanwhile.
+    map.iter()
+        .map(|pair| pair.map(|(key, value)| (key.0, value.0)).map_err(map_error(name)))
+        .collect()
+}
+
+/// Compares what is pinned with what this program expects.
+fn check_shapes(bpffs: &Path) -> Result<(), KernelError> {
+    for spec in spec::SPECS {
+        let path = bpffs.join(spec.name);
+        let incompatible = |why: String| KernelError::Incompatible { path: path.clone(), why };
+        if !path.exists() {
+            return Err(incompatible("is missing".to_owned()));
+        }
+        let info = MapInfo::from_pin(&path).map_err(map_error(spec.name))?;
+        let found = (info.key_size() as usize, info.value_size() as usize);
+        if found != (spec.key, spec.value) {
+            return Err(incompatible(format!(
+                "key and value of {} and {} bytes, this version needs {} and {}",
+                found.0, found.1, spec.key, spec.value
+            )));
+        }
+        if let Some(capacity) = spec.capacity
+            && info.max_entries() != capacity
+        {
+            return Err(incompatible(format!(
+                "capacity {}, this version needs {capacity}",
+                info.max_entries()
+            )));
+        }
+    }
+    let meta: Array<MapData, Abi<Meta>> = typed(bpffs, "META", Map::Array)?;
+    let abi = meta.get(&0, 0).map_err(map_error("META"))?.0.abi;
+    if abi != release_common::abi::ABI_VERSION && abi != 0 {
+        return Err(KernelError::Incompatible {
+            path: bpffs.join("META"),
+            why: format!(
+                "ABI version {abi}, this version needs {}",
+                release_common::abi::ABI_VERSION
+            ),
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Loading onto pinned maps, the clock, and adoption of what is pinned. Needs root.
+
+use std::path::{Path, PathBuf};
+
+use release_user::kernel::{Clock, KernelError, Maps, Programs, load};
+
+/// A folder of pins of its own, removed at the end.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new(name: &str) -> Self {
+        let path = Path::new("/sys/fs/bpf").join(format!("rt-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn loads_and_is_adopted() {
+    let pins = Pins::new("load");
+    let first = load(&pins.0, 4096, 1024, 0).unwrap();
+    assert!(first.created);
+    let mut maps = Maps::open(&pins.0).unwrap();
+    let mut meta = maps.meta().unwrap();
+    meta.abi = release_common::abi::ABI_VERSION;
+    meta.hz = 77;
+    maps.set_meta(meta).unwrap();
+    drop((first, maps));
+
+    let second = load(&pins.0, 4096, 1024, 0).unwrap();
+    assert!(!second.created);
+    assert_eq!(Maps::open(&pins.0).unwrap().meta().unwrap().hz, 77);
+
+    let programs = Programs::open(&pins.0).unwrap();
+    let clock = Clock::measure(&programs).unwrap();
+    assert!([100, 250, 300, 1000].contains(&clock.hz));
+    let frame = [0u8; 60];
+    let run = programs.run_packet(&frame).unwrap();
+    assert_eq!((run.action, run.frame.as_slice()), (2, frame.as_slice()), "XDP_PASS, untouched");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn refuses_another_abi_version() {
+    let pins = Pins::new("abi");
+    drop(load(&pins.0, 4096, 1024, 0).unwrap());
+    let mut maps = Maps::open(&pins.0).unwrap();
+    let mut meta = maps.meta().unwrap();
+    meta.abi = 999;
+    maps.set_meta(meta).unwrap();
+    let error = load(&pins.0, 4096, 1024, 0).err().unwrap();
+    assert!(matches!(error, KernelError::Incompatible { .. }), "{error}");
+    assert!(error.to_string().contains("999"), "{error}");
+}
