@@ -15,7 +15,14 @@ const IPPROTO_TCP: u8 = 6;
 
 /// The way of an IPv4 packet of `len` bytes that came in by the context's interface.
 #[inline(always)]
-pub fn route(ctx: *mut xdp_md, source: Be32, destination: Be32, tos: u8, len: u16, now: u32) -> Route {
+pub fn route(
+    ctx: *mut xdp_md,
+    source: Be32,
+    destination: Be32,
+    tos: u8,
+    len: u16,
+    now: u32,
+) -> Route {
     // SAFETY: `ctx` is the program's own context.
     let ingress = unsafe { (*ctx).ingress_ifindex };
     let Some(meta) = maps::meta() else { return Route::Kernel };
@@ -47,9 +54,8 @@ pub fn route(ctx: *mut xdp_md, source: Be32, destination: Be32, tos: u8, len: u1
     fib.__bindgen_anon_3.ipv4_src = source.0;
     fib.__bindgen_anon_4.ipv4_dst = destination.0;
     // SAFETY: the helper reads and writes `fib`, whose size it is given.
-    let answer = unsafe {
-        bpf_fib_lookup(ctx.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0)
-    };
+    let answer =
+        unsafe { bpf_fib_lookup(ctx.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
     // SAFETY: the kernel has written the MTU whenever it found a route.
     let mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
     if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {

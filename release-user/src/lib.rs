@@ -1,3 +1,20 @@
-//! User space of `releasectl`: see the modules.
+//! User space of `releasectl`.
+//!
+//! * [`config`] – what exists; [`control`] – where traffic goes, and bringing the maps to it;
+//! * [`placement`] – rings and splits; [`verdict`] – whether an instance may stop;
+//! * [`kernel`] – the only module that touches BPF; [`net`] – the host around it;
+//! * [`store`] – what survives a restart; [`daemon`] – all of that at work;
+//! * [`api`], [`cli`] – how people and scripts reach it; [`inspect`] – without a daemon.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod inspect;
 pub mod kernel;
+pub mod net;
+pub mod paths;
+pub mod placement;
+pub mod store;
+pub mod verdict;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `releasectl`: see [`release_user::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    release_user::cli::main()
+}

@@ -5,10 +5,13 @@
 //! Everything here cleans up after itself when it is dropped, also while a panic unwinds. Test
 //! traffic never leaves the namespaces that this crate makes.
 
+pub mod cases;
 pub mod command;
 pub mod demo;
+pub mod frames;
 pub mod http;
 pub mod load;
+pub mod model;
 pub mod netns;
 pub mod plot;
 pub mod process;

@@ -11,8 +11,8 @@ mod flow;
 mod key;
 
 pub use control::{
-    BackendRef, FRONTENDS_PER_SERVICE, FrontendRef, Meta, NextHop, RING_BLOCK, RingBlock, Service,
-    Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state, refusal, Backend, PortBits, next_hop,
+    Backend, BackendRef, FRONTENDS_PER_SERVICE, FrontendRef, Meta, NextHop, PortBits, RING_BLOCK,
+    RingBlock, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state, next_hop, refusal,
 };
 pub use counters::{Counters, Gauge, UserCounters};
 pub use event::{Event, event_kind};

@@ -32,9 +32,7 @@ pub fn refuse<P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
     view.set_be16::<{ offset::DESTINATION_PORT }>(segment.source_port);
     view.set_be32::<{ offset::SEQ }>(Be32(0));
     view.set_be32::<{ offset::ACK }>(Be32::new(segment.end()));
-    view.set_be16::<{ offset::DATA_OFFSET }>(Be16::new(
-        5 << 12 | u16::from(flag::RST | flag::ACK),
-    ));
+    view.set_be16::<{ offset::DATA_OFFSET }>(Be16::new(5 << 12 | u16::from(flag::RST | flag::ACK)));
     view.set_be32::<{ offset::WINDOW }>(Be32(0));
     view.set_be16::<{ offset::URGENT }>(Be16(0));
     let check = Sum::zero()

@@ -2,9 +2,9 @@
 
 use super::{Action, Decision, Deed, Outcome, Route, Seg, Tables};
 use crate::abi::{Endpoint4, refusal};
+use crate::packet::Packet;
 use crate::packet::answer::{IcmpError, icmp_error, refuse};
 use crate::packet::rewrite::{Translate, route_ends, set_macs, translate};
-use crate::packet::Packet;
 use crate::reason::Reason;
 
 /// Does what was decided.
@@ -93,12 +93,10 @@ fn send<P: Packet>(
                 (Some(()), Some(ifindex)) => Outcome { action: Action::Send, ifindex, reason },
             }
         }
-        Route::Kernel | Route::TooBig(_) => {
-            match translate(packet, segment, what, to, false) {
-                None => Outcome::drop(Reason::NoRoom),
-                Some(()) => Outcome::pass(Reason::HandedToKernel),
-            }
-        }
+        Route::Kernel | Route::TooBig(_) => match translate(packet, segment, what, to, false) {
+            None => Outcome::drop(Reason::NoRoom),
+            Some(()) => Outcome::pass(Reason::HandedToKernel),
+        },
     }
 }
 

@@ -33,11 +33,7 @@ enum Case<'a> {
 
 /// Handles a packet to a port that some frontend uses. `None`: to no frontend of ours.
 #[inline(always)]
-pub fn inbound<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    segment: Seg<'_>,
-) -> Option<Decision> {
+pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Option<Decision> {
     let key = segment.key_from_client();
     let flow = tables.flow(&key);
     if let Some(flow) = flow {

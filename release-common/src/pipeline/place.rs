@@ -111,8 +111,7 @@ fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
         if sibling.addr == to.key.frontend && sibling.port == to.key.frontend_port {
             continue;
         }
-        let key =
-            FlowKey4 { frontend: sibling.addr, frontend_port: sibling.port, ..to.key };
+        let key = FlowKey4 { frontend: sibling.addr, frontend_port: sibling.port, ..to.key };
         if let Some(flow) = tables.flow(&key)
             && flow.backend().get() == backend
             && crate::tcp::word::FlowWord(flow.state().get()).is_live()

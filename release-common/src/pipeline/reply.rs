@@ -2,9 +2,7 @@
 
 use super::place::end_embryo;
 use super::{Counter, Decision, Seg, Tables, count_step, trial};
-use crate::abi::{
-    BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, FlowKey4, Service,
-};
+use crate::abi::{BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, FlowKey4, Service};
 use crate::packet::{Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -159,8 +157,8 @@ fn handshake<P: Packet, T: Tables>(
             return trial::answered(tables, segment, key, who.from.service, embryo);
         }
         EmbryoPhase::Syn | EmbryoPhase::SynAck => {
-            let answers_syn = segment.has(flag::ACK)
-                && segment.ack == embryo.client_seq().get().wrapping_add(1);
+            let answers_syn =
+                segment.has(flag::ACK) && segment.ack == embryo.client_seq().get().wrapping_add(1);
             let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
                 && segment.seq == word.server_seq().wrapping_add(1);
             if segment.has(flag::RST) && segment.ttl > 1 && (answers_syn || in_sequence) {

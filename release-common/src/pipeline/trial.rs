@@ -43,12 +43,7 @@ pub fn mid_flow<T: Tables>(
 }
 
 #[inline(always)]
-fn try_next<T: Tables>(
-    tables: &T,
-    segment: Seg<'_>,
-    to: &Target<'_>,
-    tried: u16,
-) -> Decision {
+fn try_next<T: Tables>(tables: &T, segment: Seg<'_>, to: &Target<'_>, tried: u16) -> Decision {
     let Some(split) = tables.split(to.service_id) else {
         return Decision::drop(Reason::NoVersion);
     };
@@ -116,9 +111,9 @@ pub fn answered<T: Tables>(
     if word.version() == NONE {
         return Decision::drop(Reason::TrialRefused);
     }
-    let more = tables.split(service).and_then(|split| {
-        candidate(tables, split, FlowHash::of(key), word.tried())
-    });
+    let more = tables
+        .split(service)
+        .and_then(|split| candidate(tables, split, FlowHash::of(key), word.tried()));
     if more.is_some() {
         embryo.state().swap_if(word.0, EmbryoWord::trial(word.tag(), word.tried(), NONE).0);
         return Decision::drop(Reason::TrialRefused);

@@ -126,8 +126,8 @@ pub const fn judge(
     let in_window = !after(data_end, peer.edge.wrapping_add(1))
         && !after(peer.ack.wrapping_sub(MAX_BEHIND), segment.seq);
     let sent = peer.next.wrapping_add(word.fin_seen(to) as u32);
-    let acks_sent = !after(segment.ack, sent)
-        && !after(sent.wrapping_sub(MAX_UNACKED), segment.ack);
+    let acks_sent =
+        !after(segment.ack, sent) && !after(sent.wrapping_sub(MAX_UNACKED), segment.ack);
     if !in_window || !acks_sent || !segment.has(flag::ACK) {
         return None;
     }

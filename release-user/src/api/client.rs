@@ -178,7 +178,10 @@ impl Client {
     }
 
     /// Sends a request and takes the answer, if it is a good one.
-    async fn ask(&self, request: hyper::http::Result<Request<Full<Bytes>>>) -> Result<Response<Incoming>> {
+    async fn ask(
+        &self,
+        request: hyper::http::Result<Request<Full<Bytes>>>,
+    ) -> Result<Response<Incoming>> {
         let mut request = request.map_err(|error| odd(&error))?;
         // HTTP/1.1 demands the header; the name means nothing here.
         request.headers_mut().insert(header::HOST, header::HeaderValue::from_static("localhost"));

@@ -1,10 +1,10 @@
 //! Puts an implementation of [`Api`] on a Unix socket.
 
+pub use super::socket::bind;
 use super::types::{
     Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, SCHEMA,
     ShiftRequest, TargetQuery,
 };
-pub use super::socket::bind;
 use super::{ErrorBody, EventsQuery, StatusQuery, VersionInfo};
 use anyhow::Context as _;
 use axum::body::{Body, Bytes};
@@ -122,37 +122,64 @@ impl<A: Api> Shared<A> {
 
 fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
     let v1 = Router::new()
-        .route("/status", get(|State(s): On<A>, Params(q): Params<StatusQuery>| async move {
-            answer(s.api.status(q.service).await)
-        }))
-        .route("/flows", get(|State(s): On<A>, Params(q): Params<FlowQuery>| async move {
-            answer(s.api.flows(q).await)
-        }))
+        .route(
+            "/status",
+            get(|State(s): On<A>, Params(q): Params<StatusQuery>| async move {
+                answer(s.api.status(q.service).await)
+            }),
+        )
+        .route(
+            "/flows",
+            get(|State(s): On<A>, Params(q): Params<FlowQuery>| async move {
+                answer(s.api.flows(q).await)
+            }),
+        )
         .route("/instances", get(|State(s): On<A>| async move { answer(s.api.instances().await) }))
-        .route("/idle", get(|State(s): On<A>, Params(q): Params<TargetQuery>| async move {
-            answer(s.api.idle(q).await)
-        }))
-        .route("/explain", get(|State(s): On<A>, Params(q): Params<ExplainQuery>| async move {
-            answer(s.api.explain(q).await)
-        }))
+        .route(
+            "/idle",
+            get(|State(s): On<A>, Params(q): Params<TargetQuery>| async move {
+                answer(s.api.idle(q).await)
+            }),
+        )
+        .route(
+            "/explain",
+            get(|State(s): On<A>, Params(q): Params<ExplainQuery>| async move {
+                answer(s.api.explain(q).await)
+            }),
+        )
         .route("/events", get(events::<A>))
         .route("/version", get(version))
-        .route("/shift", post(|State(s): On<A>, Parsed(b): Parsed<ShiftRequest>| {
-            s.change(|api| async move { api.shift(b).await })
-        }))
-        .route("/drain", post(|State(s): On<A>, Parsed(b): Parsed<DrainRequest>| {
-            s.change(|api| async move { api.drain(b).await })
-        }))
-        .route("/undrain", post(|State(s): On<A>, Parsed(b): Parsed<DrainRequest>| {
-            s.change(|api| async move { api.undrain(b).await })
-        }))
-        .route("/receipt", post(|State(s): On<A>, Parsed(b): Parsed<TargetQuery>| {
-            s.change(|api| async move { api.receipt(b).await })
-        }))
+        .route(
+            "/shift",
+            post(|State(s): On<A>, Parsed(b): Parsed<ShiftRequest>| {
+                s.change(|api| async move { api.shift(b).await })
+            }),
+        )
+        .route(
+            "/drain",
+            post(|State(s): On<A>, Parsed(b): Parsed<DrainRequest>| {
+                s.change(|api| async move { api.drain(b).await })
+            }),
+        )
+        .route(
+            "/undrain",
+            post(|State(s): On<A>, Parsed(b): Parsed<DrainRequest>| {
+                s.change(|api| async move { api.undrain(b).await })
+            }),
+        )
+        .route(
+            "/receipt",
+            post(|State(s): On<A>, Parsed(b): Parsed<TargetQuery>| {
+                s.change(|api| async move { api.receipt(b).await })
+            }),
+        )
         .route("/reload", post(|State(s): On<A>| s.change(|api| async move { api.reload().await })))
-        .route("/detach", post(|State(s): On<A>| {
-            s.change(|api| async move { api.detach().await.map(|()| serde_json::json!({})) })
-        }));
+        .route(
+            "/detach",
+            post(|State(s): On<A>| {
+                s.change(|api| async move { api.detach().await.map(|()| serde_json::json!({})) })
+            }),
+        );
     Router::new()
         .nest("/v1", v1)
         .fallback(no_such_path)

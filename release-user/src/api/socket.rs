@@ -49,8 +49,9 @@ pub fn bind(path: &Path) -> Result<UnixListener, ApiError> {
 /// Fails unless `path` is free, or a socket that nobody listens on.
 fn refuse_occupied(path: &Path) -> Result<(), ApiError> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    let conflict =
-        |what: &str| ApiError::new(ErrorCode::Conflict, format!("socket {}: {what}", path.display()));
+    let conflict = |what: &str| {
+        ApiError::new(ErrorCode::Conflict, format!("socket {}: {what}", path.display()))
+    };
     if !metadata.file_type().is_socket() {
         return Err(conflict("something else than a socket is there")
             .hint("remove it, or choose another place with --socket"));
@@ -68,8 +69,5 @@ fn is_alive(path: &Path) -> bool {
     let Ok(probe) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return true };
     let Ok(address) = UnixAddr::new(path) else { return true };
     // In doubt (no permission, backlog full) somebody does.
-    !matches!(
-        connect(probe.as_raw_fd(), &address),
-        Err(Errno::ECONNREFUSED | Errno::ENOENT)
-    )
+    !matches!(connect(probe.as_raw_fd(), &address), Err(Errno::ECONNREFUSED | Errno::ENOENT))
 }

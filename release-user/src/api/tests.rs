@@ -52,7 +52,7 @@ impl Served {
     }
 
     /// Stops the server and waits until it has.
-    async fn stop(mut self) {
+    pub async fn stop(mut self) {
         drop(self.stop.take());
         tokio::time::timeout(LIMIT, self.server).await.unwrap().unwrap().unwrap();
     }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as AyaMode};
-use aya::programs::ProgramError;
 
 use super::load::{Loaded, XDP, pin_error, program_error, xdp};
 use super::{KernelError, chain};
@@ -120,8 +120,7 @@ impl Links {
             match program.attach_to_if_index(ifindex, mode.aya()) {
                 Ok(id) => {
                     let link = program.take_link(id).map_err(|e| program_error(XDP, &e))?;
-                    let link: FdLink =
-                        link.try_into().map_err(|e| program_error(XDP, &e))?;
+                    let link: FdLink = link.try_into().map_err(|e| program_error(XDP, &e))?;
                     link.pin(&path).map_err(|error| pin_error(&path, &error))?;
                     return Ok(Attachment::New(mode));
                 }

@@ -31,10 +31,7 @@ struct BatchAttr {
 ///
 /// # Errors
 /// The system call's.
-pub fn walk<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    mut each: impl FnMut(&K, &V),
-) -> io::Result<()> {
+pub fn walk<K: Pod, V: Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); CHUNK];
     let mut values = vec![V::zeroed(); CHUNK];
     // The position is an opaque 4 bytes for hash maps.

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::maps::xdp::DevMapHash;
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use bytemuck::{Pod, Zeroable};
 use release_common::abi::{
     Backend, BackendRef, Counters, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Gauge, Meta,
@@ -303,8 +303,7 @@ impl Maps {
         Reason::ALL
             .iter()
             .map(|&reason| {
-                let values =
-                    self.reasons.get(&(reason as u32), 0).map_err(map_error("REASONS"))?;
+                let values = self.reasons.get(&(reason as u32), 0).map_err(map_error("REASONS"))?;
                 Ok((reason, values.iter().sum()))
             })
             .collect()

@@ -50,8 +50,7 @@ impl Programs {
             data_out: Some(&mut out),
             ..TestRunOptions::new()
         };
-        let result =
-            self.xdp.test_run(options).map_err(|error| program_error(XDP, &error))?;
+        let result = self.xdp.test_run(options).map_err(|error| program_error(XDP, &error))?;
         out.truncate(result.data_size_out as usize);
         Ok(XdpRun { action: result.return_value, frame: out })
     }
@@ -105,8 +104,7 @@ impl Programs {
             data_out: Some(&mut out),
             ..TestRunOptions::new()
         };
-        let result =
-            self.reap.test_run(options).map_err(|error| program_error(REAP, &error))?;
+        let result = self.reap.test_run(options).map_err(|error| program_error(REAP, &error))?;
         // XDP_ABORTED is 0.
         if result.return_value == 0 {
             return Err(KernelError::Program {

@@ -57,11 +57,5 @@ pub const SPECS: &[MapSpec] = &[
     MapSpec { name: "EVENTS", key: 0, value: 0, capacity: Some(1 << 20), about: "event stream" },
     spec::<u32, [u64; 2]>("EVENT_LIMIT", 1, "rate limit of the event stream, per CPU"),
     spec::<u32, Meta>("META", 1, "ABI version, boot, capacity, routing epoch"),
-    MapSpec {
-        name: "DEVICES",
-        key: 4,
-        value: 8,
-        capacity: Some(64),
-        about: "managed interfaces",
-    },
+    MapSpec { name: "DEVICES", key: 4, value: 8, capacity: Some(64), about: "managed interfaces" },
 ];

@@ -1,0 +1,288 @@
+//! The command line as types. What is wrong with it is found here, before anything is done.
+
+use super::values::{OnDeadline, Output, Proto, VersionWeight, duration, timeout};
+use crate::paths::{DEFAULT_BPFFS, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Paths};
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done, clean, idle    1 internal error       2 usage or configuration
+  4 busy (not idle)      6 unknown              8 conflict
+  9 a wait timed out";
+
+/// Replaces a running service with a new version without breaking a connection.
+#[derive(Debug, Parser)]
+#[command(name = "releasectl", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct Global {
+    /// Format of what is printed
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Say more; twice: even more; three times: what libraries say too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How long to wait for the daemon's answer
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub api_timeout: Duration,
+    /// Configuration: a file, or a folder of *.toml [default: /etc/release]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "RELEASE_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+    /// The daemon's API socket
+    #[arg(long, global = true, value_name = "PATH", env = "RELEASE_SOCKET", hide_env_values = true, default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+    /// Folder of the daemon's store
+    #[arg(long, global = true, value_name = "PATH", env = "RELEASE_STATE_DIR", hide_env_values = true, default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Folder where maps and programs are pinned
+    #[arg(long, global = true, value_name = "PATH", env = "RELEASE_BPFFS", hide_env_values = true, default_value = DEFAULT_BPFFS)]
+    pub bpffs: PathBuf,
+}
+
+impl Global {
+    /// The four places.
+    pub fn paths(&self) -> Paths {
+        Paths {
+            config: self.config.clone(),
+            state_dir: self.state_dir.clone(),
+            socket: self.socket.clone(),
+            bpffs: self.bpffs.clone(),
+        }
+    }
+}
+
+/// Nouns read, verbs write; running a verb again is safe.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon in the foreground
+    #[command(after_help = "Examples:
+  releasectl daemon
+  releasectl daemon -v --config ./release.toml --socket /tmp/r.sock")]
+    Daemon,
+    /// Validate the configuration; needs no root and no daemon
+    #[command(after_help = "Examples:
+  releasectl check
+  releasectl check examples/release.toml
+  releasectl check -o json /etc/release/conf.d")]
+    Check {
+        /// File, or folder of *.toml; overrides --config
+        path: Option<PathBuf>,
+    },
+    /// Have the daemon read its configuration again; weights and drains stay as they are
+    #[command(after_help = "Examples:
+  releasectl check && releasectl reload")]
+    Reload,
+    /// Take the data plane down and end the daemon; works with the daemon dead too
+    #[command(after_help = "Connections through the data plane break.
+
+Examples:
+  releasectl detach")]
+    Detach,
+    /// Show services, versions and instances with their flows
+    #[command(after_help = "Examples:
+  releasectl status
+  releasectl status web -w
+  releasectl status -o json | jq '.services[].versions[] | {name, weight, flows}'")]
+    Status {
+        /// Only this service
+        service: Option<String>,
+        /// Show it anew every second
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// List tracked connections
+    #[command(after_help = "Examples:
+  releasectl flows web --version v1 --oldest 10
+  releasectl flows --state half-closed
+  releasectl flows -o jsonl | jq -r .client")]
+    Flows(Flows),
+    /// Change versions' shares of new connections; existing connections stay where they are
+    #[command(
+        after_help = "Returns when the new shares are in force on every CPU. Versions not named keep their weight.
+
+Examples:
+  releasectl shift web v1=90 v2=10
+  releasectl shift web v1=0 v2=100"
+    )]
+    Shift {
+        /// The service
+        service: String,
+        /// A version and its new weight, 0 to 1000000
+        #[arg(required = true, value_name = "VERSION=WEIGHT")]
+        weights: Vec<VersionWeight>,
+        /// Even if no serving version is left
+        #[arg(long)]
+        allow_empty: bool,
+    },
+    /// Take a version or an instance out of new connections and wait until it is idle
+    #[command(
+        after_help = "Existing connections stay. Ends with 0 once the target is idle; at the deadline with 4 (busy) or
+6 (unknown), and the drain stays in force.
+
+Examples:
+  releasectl drain web v1
+  releasectl drain web v1 --deadline 30m && systemctl stop web-v1
+  releasectl drain web 10.0.0.11:8080 --no-wait"
+    )]
+    Drain(Drain),
+    /// Put a drained version or instance back to its weight before the drain
+    #[command(after_help = "Examples:
+  releasectl undrain web v1")]
+    Undrain {
+        /// The service
+        service: String,
+        /// Version name or instance id
+        target: String,
+    },
+    /// Ask whether a version or an instance can be stopped without loss
+    #[command(subcommand)]
+    Idle(Idle),
+    /// Look at instances
+    #[command(subcommand)]
+    Instance(Instance),
+    /// Look at the pinned maps; works with the daemon dead
+    #[command(subcommand)]
+    Maps(Maps),
+    /// Say where a packet would go, and why; changes nothing
+    #[command(after_help = "Examples:
+  releasectl explain tcp 198.51.100.7:40000 192.0.2.10:80")]
+    Explain {
+        /// tcp
+        proto: Proto,
+        /// Address and port of the client
+        #[arg(value_name = "SRC:PORT")]
+        src: SocketAddr,
+        /// Address and port of the frontend
+        #[arg(value_name = "DST:PORT")]
+        dst: SocketAddr,
+    },
+    /// Show what happened
+    #[command(after_help = "Examples:
+  releasectl events
+  releasectl events -f -o jsonl")]
+    Events {
+        /// Go on with what happens from now on
+        #[arg(short, long)]
+        follow: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Flows {
+    /// Only of this service
+    pub service: Option<String>,
+    /// Only on this version
+    // An id of its own: clap keeps `version` for itself.
+    #[arg(id = "of_version", long = "version", value_name = "VERSION")]
+    pub version: Option<String>,
+    /// Only on this instance
+    #[arg(long, value_name = "ID")]
+    pub instance: Option<String>,
+    /// Only in this state
+    #[arg(long, value_parser = ["embryonic", "trial", "established", "half-closed", "closed"])]
+    pub state: Option<String>,
+    /// Only the N oldest
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub oldest: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// The service
+    pub service: String,
+    /// Version name or instance id
+    pub target: String,
+    /// Give up waiting after this time, and raise an alarm
+    #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
+    pub deadline: Option<Duration>,
+    /// What to do at the deadline; hold: leave connections alone
+    #[arg(long, value_name = "hold|force", requires = "deadline", default_value = "hold")]
+    pub on_deadline: OnDeadline,
+    /// Return as soon as the drain is in force
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Even if no serving version is left
+    #[arg(long)]
+    pub allow_empty: bool,
+}
+
+/// A version or an instance.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Target {
+    /// The service
+    pub service: String,
+    /// Version name or instance id
+    pub target: String,
+    /// Show all that was looked at
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Idle {
+    /// Say idle (exit code 0), busy (4) or unknown (6)
+    #[command(after_help = "Examples:
+  releasectl idle check web v1
+  releasectl idle check web v1 --explain")]
+    Check(Target),
+    /// Wait until idle; exit code 9 if it takes too long
+    #[command(after_help = "Examples:
+  releasectl idle wait web v1 --timeout 10m && systemctl stop web-v1")]
+    Wait {
+        #[command(flatten)]
+        target: Target,
+        /// Give up after this time
+        #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
+        timeout: Option<Duration>,
+    },
+    /// Write an idle verdict down with its evidence; refused if not idle
+    #[command(after_help = "Examples:
+  releasectl idle receipt web v1 -o json > receipt.json")]
+    Receipt(Target),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Instance {
+    /// List instances with their counters
+    #[command(after_help = "Examples:
+  releasectl instance list
+  releasectl instance list -o jsonl")]
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Maps {
+    /// List the maps with their sizes
+    #[command(after_help = "Examples:
+  releasectl maps list")]
+    List,
+    /// Print a map's entries by field names
+    #[command(after_help = "Examples:
+  releasectl maps dump BACKENDS
+  releasectl maps dump FLOWS4 -o jsonl")]
+    Dump {
+        /// Name of the map, as `maps list` has it
+        map: String,
+    },
+    /// Check that the pins are there and fit this program; exit code 6 if not
+    #[command(after_help = "Examples:
+  releasectl maps check")]
+    Check,
+}

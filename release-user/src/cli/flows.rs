@@ -1,0 +1,92 @@
+//! Lists: `flows` and `instance list`.
+
+use super::args::Flows;
+use super::format::{Paint, Side, Table, millis, seconds};
+use super::{Context, DONE, Ended};
+use crate::api::types::{FlowLine, FlowQuery, InstanceLine};
+
+pub(super) async fn flows(context: &mut Context, args: Flows) -> Ended {
+    let Flows { service, version, instance, state, oldest } = args;
+    let oldest = oldest.and_then(|count| usize::try_from(count).ok());
+    let query = FlowQuery { service, version, instance, state, oldest };
+    let flows = context.client.flows(&query).await?;
+    context.out.list(&flows, flows_text)?;
+    Ok(DONE)
+}
+
+fn flows_text(flows: &[FlowLine], colours: bool) -> String {
+    let mut table = Table::new(&[
+        ("CLIENT", Side::Left),
+        ("FRONTEND", Side::Left),
+        ("SERVICE", Side::Left),
+        ("VERSION", Side::Left),
+        ("INSTANCE", Side::Left),
+        ("STATE", Side::Left),
+        ("GEN", Side::Right),
+        ("AGE", Side::Right),
+        ("LAST PACKET", Side::Right),
+        ("LAST DATA", Side::Right),
+    ]);
+    for flow in flows {
+        let paint = if flow.state == "closed" { Paint::Dim } else { Paint::Plain };
+        table.row(
+            paint,
+            vec![
+                flow.client.clone(),
+                flow.frontend.clone(),
+                flow.service.clone(),
+                flow.version.clone(),
+                flow.instance.clone(),
+                flow.state.clone(),
+                flow.generation.to_string(),
+                age(flow.age_s),
+                millis(flow.last_packet_age_ms),
+                millis(flow.last_data_age_ms),
+            ],
+        );
+    }
+    table.render(colours)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole seconds are shown; the cast saturates"
+)]
+fn age(age_s: f64) -> String {
+    seconds(age_s as u64)
+}
+
+pub(super) async fn instances(context: &mut Context) -> Ended {
+    let instances = context.client.instances().await?;
+    context.out.list(&instances, instances_text)?;
+    Ok(DONE)
+}
+
+fn instances_text(instances: &[InstanceLine], colours: bool) -> String {
+    let numbers =
+        ["ACTIVE", "PLACED", "OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "PACKETS", "BYTES"];
+    let mut columns: Vec<(&str, Side)> = ["SERVICE", "VERSION", "INSTANCE", "ADDRESS", "STATE"]
+        .map(|name| (name, Side::Left))
+        .into();
+    columns.extend(numbers.map(|name| (name, Side::Right)));
+    let mut table = Table::new(&columns);
+    for InstanceLine { service, version, instance } in instances {
+        let words = [service, version, &instance.id, &instance.addr, &instance.state];
+        let c = &instance.counters;
+        let numbers = [
+            instance.flows.active,
+            c.placed,
+            c.opened,
+            c.adopted,
+            c.closed_fin,
+            c.closed_rst,
+            c.expired,
+            c.packets,
+            c.bytes,
+        ];
+        let cells = words.into_iter().cloned().chain(numbers.map(|number| number.to_string()));
+        table.row(Paint::of_state(&instance.state), cells.collect());
+    }
+    table.render(colours)
+}

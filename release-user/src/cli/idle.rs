@@ -1,0 +1,188 @@
+//! `idle`: can this be stopped without loss?
+
+use super::args::Target;
+use super::format::{Paint, Side, Table, millis, seconds};
+use super::output::to_stderr;
+use super::values::Output;
+use super::wait::{Waited, until_idle};
+use super::{Context, DONE, Ended, INTERRUPTED};
+use crate::api::types::{ApiError, ErrorCode, Evidence, IdleReport, Receipt, TargetQuery, Verdict};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+impl Target {
+    fn query(self) -> (TargetQuery, bool) {
+        (TargetQuery { service: self.service, target: self.target }, self.explain)
+    }
+}
+
+pub(super) async fn check(context: &mut Context, target: Target) -> Ended {
+    let (query, explain) = target.query();
+    let report = context.client.idle(&query).await?;
+    context.out.value(&report, |report, colours| report_text(report, explain, colours))?;
+    Ok(code(report.verdict).map_or(DONE, ErrorCode::exit_code))
+}
+
+pub(super) async fn wait(
+    context: &mut Context,
+    target: Target,
+    timeout: Option<Duration>,
+) -> Ended {
+    let (query, explain) = target.query();
+    let text = |report: &IdleReport, colours| report_text(report, explain, colours);
+    match until_idle(context, &query, timeout, "waiting").await? {
+        Waited::Idle(report) => {
+            context.out.value(&report, text)?;
+            Ok(DONE)
+        }
+        Waited::TimeUp(report) => {
+            // For people, the error below says the reasons already.
+            if explain || context.out.format != Output::Text {
+                context.out.value(&report, text)?;
+            }
+            let after = humantime::format_duration(timeout.unwrap_or_default());
+            let error = not_idle(&report, &format!("{} after {after}", report.verdict));
+            Err(ApiError { code: ErrorCode::Timeout, ..error })
+        }
+        Waited::Interrupted => {
+            to_stderr("\nno longer waiting\n");
+            Ok(INTERRUPTED)
+        }
+    }
+}
+
+pub(super) async fn receipt(context: &mut Context, target: Target) -> Ended {
+    let (query, explain) = target.query();
+    let receipt = context.client.receipt(&query).await?;
+    context.out.value(&receipt, |receipt, colours| receipt_text(receipt, explain, colours))?;
+    Ok(DONE)
+}
+
+/// The error that a verdict stands for; none for `idle`.
+fn code(verdict: Verdict) -> Option<ErrorCode> {
+    match verdict {
+        Verdict::Idle => None,
+        Verdict::Busy => Some(ErrorCode::Busy),
+        Verdict::Unknown => Some(ErrorCode::Unknown),
+    }
+}
+
+/// `web v1: what: the reasons`, with the verdict's code.
+pub(super) fn not_idle(report: &IdleReport, what: &str) -> ApiError {
+    let IdleReport { service, target, verdict, reasons, .. } = report;
+    let reasons = if reasons.is_empty() { verdict.to_string() } else { reasons.join("; ") };
+    let message = format!("{service} {target}: {what}: {reasons}");
+    ApiError::new(code(*verdict).unwrap_or(ErrorCode::Internal), message)
+}
+
+/// The verdict with its reasons; with `explain`, all evidence.
+pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> String {
+    let paint = match report.verdict {
+        Verdict::Idle => Paint::Green,
+        Verdict::Busy => Paint::Yellow,
+        Verdict::Unknown => Paint::Red,
+    };
+    let mut text = format!(
+        "{} {}: {} (generation {})\n",
+        report.service,
+        report.target,
+        paint.on(&report.verdict.to_string(), colours),
+        report.generation
+    );
+    for reason in &report.reasons {
+        let _ = writeln!(text, "  {reason}");
+    }
+    if let Some(age) = report.oldest_flow_s {
+        let _ = writeln!(text, "  oldest flow {}", seconds(age));
+    }
+    if let Some(age) = report.last_packet_age_ms {
+        let _ = writeln!(text, "  last packet {} ago", millis(age));
+    }
+    if explain {
+        text.push('\n');
+        text += &evidence_text(&report.evidence, colours);
+        text.push('\n');
+        text += &counts_text(report);
+    }
+    text
+}
+
+fn evidence_text(evidence: &[Evidence], colours: bool) -> String {
+    let mut table =
+        Table::new(&[("EVIDENCE", Side::Left), ("IDLE", Side::Left), ("DETAIL", Side::Left)]);
+    for Evidence { name, ok, detail } in evidence {
+        let (word, paint) = if *ok { ("yes", Paint::Plain) } else { ("no", Paint::Yellow) };
+        table.row(paint, vec![name.clone(), word.to_owned(), detail.clone()]);
+    }
+    table.render(colours)
+}
+
+fn counts_text(report: &IdleReport) -> String {
+    let counts = &report.counts;
+    format!(
+        "embryonic {}, active {}, half-closed {}, closing {}, expired unproven {}, \
+         untracked {}, evicted {}\n",
+        counts.embryonic,
+        counts.active,
+        counts.half_closed,
+        counts.closing,
+        counts.expired_unproven,
+        counts.untracked,
+        counts.evicted
+    )
+}
+
+fn receipt_text(receipt: &Receipt, explain: bool, colours: bool) -> String {
+    let mut text = format!("receipt {} of {}\n", receipt.id, receipt.at);
+    text += &report_text(&receipt.report, explain, colours);
+    let _ =
+        writeln!(text, "  evidence epoch {}, boot {}\n", receipt.evidence_epoch, receipt.boot_id);
+    let right = ["OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "FORCED", "UNTRACKED"];
+    let mut columns = vec![("INSTANCE", Side::Left)];
+    columns.extend(right.map(|name| (name, Side::Right)));
+    let mut table = Table::new(&columns);
+    for (id, c) in &receipt.counters {
+        let numbers =
+            [c.opened, c.adopted, c.closed_fin, c.closed_rst, c.expired, c.forced, c.untracked];
+        let cells = std::iter::once(id.clone()).chain(numbers.map(|number| number.to_string()));
+        table.row(Paint::Plain, cells.collect());
+    }
+    text += &table.render(colours);
+    let _ = writeln!(text, "\nhash {}", receipt.hash);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{not_idle, report_text};
+    use crate::api::fake::report;
+    use crate::api::types::{ErrorCode, Verdict};
+
+    #[test]
+    fn report_with_evidence() {
+        assert_eq!(
+            report_text(&report(Verdict::Busy), true, false),
+            "\
+web v1: busy (generation 7)
+  12 active flows
+  oldest flow 4 m 2 s
+  last packet 412 ms ago
+
+EVIDENCE      IDLE  DETAIL
+no-new-flows  yes   none placed since generation 6
+flow-table    no    12 of 40210 entries
+
+embryonic 0, active 12, half-closed 1, closing 3, expired unproven 0, untracked 0, evicted 0
+"
+        );
+        let idle = report_text(&report(Verdict::Idle), false, true);
+        assert_eq!(idle, "web v1: \x1b[32midle\x1b[0m (generation 7)\n  last packet 412 ms ago\n");
+    }
+
+    #[test]
+    fn error_of_a_verdict() {
+        let error = not_idle(&report(Verdict::Unknown), "held");
+        assert_eq!(error.code, ErrorCode::Unknown);
+        assert_eq!(error.message, "web v1: held: 3 flows expired; 1 flow untracked");
+    }
+}

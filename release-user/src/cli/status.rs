@@ -1,0 +1,206 @@
+//! `status`: services, versions and instances with their flows.
+
+use super::format::{Paint, Side, Table, millis, percent, share};
+use super::output::{error_text, to_stderr};
+use super::values::Output;
+use super::{Context, DONE, Ended};
+use crate::api::client::ClientError;
+use crate::api::types::{
+    DataPlaneStatus, FlowCounts, InstanceStatus, ServiceStatus, Status, VersionStatus,
+};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Pause between two looks of a watch.
+const EVERY: Duration = Duration::from_secs(1);
+
+pub(super) async fn status(context: &mut Context, service: Option<&str>) -> Ended {
+    let status = context.client.status(service).await?;
+    context.out.value(&status, status_text)?;
+    Ok(DONE)
+}
+
+/// Shows it each second until Ctrl-C; on a terminal in place.
+pub(super) async fn watch(context: &mut Context, service: Option<&str>) -> Ended {
+    tokio::select! {
+        ended = look_on(context, service) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(DONE),
+    }
+}
+
+async fn look_on(context: &mut Context, service: Option<&str>) -> Ended {
+    // What is wrong from the start is an error; later on, the daemon may be restarted.
+    let mut shown = Ok(context.client.status(service).await?);
+    let in_place = context.out.terminal && context.out.format == Output::Text;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        match &shown {
+            Ok(status) if in_place => {
+                let text = status_text(status, context.out.colours);
+                context.out.text(&redrawn(&text))?;
+            }
+            Ok(status) => {
+                context.out.value(status, |status, colours| status_text(status, colours) + "\n")?
+            }
+            Err(error) if in_place => {
+                context.out.text(&redrawn(&error_text(error, Output::Text)))?;
+            }
+            Err(error) => to_stderr(&error_text(error, context.out.format)),
+        }
+        if context.out.is_closed() {
+            return Ok(DONE);
+        }
+        ticks.tick().await;
+        shown = match context.client.status(service).await {
+            Ok(status) => Ok(status),
+            Err(ClientError::NotRunning(error) | ClientError::NoAnswer(error)) => Err(error),
+            Err(ClientError::Answer(error)) => return Err(error),
+        };
+    }
+}
+
+/// Home, each line with the rest of it erased, then the rest of the screen: no flicker.
+fn redrawn(text: &str) -> String {
+    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+}
+
+fn status_text(status: &Status, colours: bool) -> String {
+    let mut text = data_plane_text(&status.data_plane, colours);
+    for service in &status.services {
+        text.push('\n');
+        text += &service_text(service, colours);
+    }
+    if status.services.is_empty() {
+        text += "\nno services\n";
+    }
+    text
+}
+
+fn data_plane_text(data_plane: &DataPlaneStatus, colours: bool) -> String {
+    let DataPlaneStatus { interfaces, flow_entries, flow_capacity, embryos, alarm, evidence_epoch } =
+        data_plane;
+    let names: Vec<String> = interfaces
+        .iter()
+        .map(|interface| format!("{} {}", interface.name, interface.mode))
+        .collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let mut text = format!("interfaces: {names}\n");
+    let _ = writeln!(
+        text,
+        "flow table: {flow_entries} of {flow_capacity} ({}), {embryos} embryonic, \
+         evidence epoch {evidence_epoch}",
+        share(*flow_entries, *flow_capacity)
+    );
+    if let Some(alarm) = alarm {
+        let _ = writeln!(text, "{}", Paint::Red.on(&format!("ALARM: {alarm}"), colours));
+    }
+    text
+}
+
+fn service_text(service: &ServiceStatus, colours: bool) -> String {
+    let ServiceStatus { name, generation, mode, frontends, versions } = service;
+    let mut text = format!(
+        "{}  generation {generation}  {mode}  {}\n",
+        Paint::Bold.on(name, colours),
+        frontends.join(", ")
+    );
+    let mut table = Table::new(&[
+        ("VERSION / INSTANCE", Side::Left),
+        ("STATE", Side::Left),
+        ("WEIGHT", Side::Right),
+        ("ACTUAL", Side::Right),
+        ("NEW/S", Side::Right),
+        ("EMBRYONIC", Side::Right),
+        ("ACTIVE", Side::Right),
+        ("HALF-CLOSED", Side::Right),
+        ("CLOSING", Side::Right),
+        ("LAST PACKET", Side::Right),
+    ]);
+    for version in versions {
+        version_row(&mut table, version);
+        for instance in &version.instances {
+            instance_row(&mut table, instance);
+        }
+    }
+    text += &table.render(colours);
+    text
+}
+
+fn version_row(table: &mut Table, version: &VersionStatus) {
+    let mut cells = vec![
+        version.name.clone(),
+        version.state.clone(),
+        version.weight.to_string(),
+        percent(version.weight_actual),
+        format!("{:.1}", version.new_flows_per_second),
+    ];
+    cells.extend(counts(&version.flows));
+    cells.push(String::new());
+    table.row(Paint::of_state(&version.state), cells);
+}
+
+fn instance_row(table: &mut Table, instance: &InstanceStatus) {
+    let InstanceStatus { id, addr, state, healthy, orphaned, flows, last_packet_age_ms, .. } =
+        instance;
+    let name = if id == addr { format!("  {id}") } else { format!("  {id} ({addr})") };
+    let mut state = state.clone();
+    if *healthy == Some(false) {
+        state += ", unhealthy";
+    }
+    if *orphaned {
+        state += ", orphaned";
+    }
+    let paint = Paint::of_state(&instance.state);
+    let mut cells = vec![name, state, String::new(), String::new(), String::new()];
+    cells.extend(counts(flows));
+    cells.push(last_packet_age_ms.map_or("never".to_owned(), millis));
+    table.row(paint, cells);
+}
+
+fn counts(flows: &FlowCounts) -> [String; 4] {
+    [flows.embryonic, flows.active, flows.half_closed, flows.closing]
+        .map(|number| number.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{redrawn, status_text};
+    use crate::api::fake::status;
+
+    #[test]
+    fn table_lines_up() {
+        assert_eq!(
+            status_text(&status(), false),
+            "\
+interfaces: eth0 native, eth1 generic
+flow table: 40524 of 1048576 (3.9 %), 4 embryonic, evidence epoch 1
+
+web  generation 7  nat  192.0.2.10:80/tcp, 192.0.2.10:443/tcp
+VERSION / INSTANCE        STATE     WEIGHT   ACTUAL   NEW/S  EMBRYONIC  ACTIVE  HALF-CLOSED  CLOSING  LAST PACKET
+v1                        draining       0    0.0 %     0.0          0      12            1        3
+  10.0.0.11:8080          draining                                   0      12            1        3       412 ms
+v2                        active       100  100.0 %  1234.6          4   40198           20      311
+  10.0.0.21:8080          active                                     0   20000            0        0       412 ms
+  web-b (10.0.0.22:8080)  active                                     0   20198            0        0       412 ms
+"
+        );
+    }
+
+    #[test]
+    fn alarms_and_states_have_colours() {
+        let mut status = status();
+        status.data_plane.alarm = Some("flow table 85 % full".into());
+        let text = status_text(&status, true);
+        assert!(text.contains("\n\x1b[31mALARM: flow table 85 % full\x1b[0m\n"), "{text}");
+        assert!(text.contains("\n\x1b[33mv1"), "{text}");
+        status.services.clear();
+        assert!(status_text(&status, false).ends_with("\n\nno services\n"));
+    }
+
+    #[test]
+    fn redrawn_lines_are_erased() {
+        assert_eq!(redrawn("a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
+}

@@ -1,0 +1,201 @@
+//! Commands on the state: pure, so that each can be tested alone. Every one that changes something
+//! gives the service a new generation.
+
+use std::collections::BTreeMap;
+
+use super::state::{DrainState, ServiceState, State};
+use crate::api::types::{ApiError, ErrorCode};
+
+/// What `drain`, `idle` and others are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A version (by name).
+    Version(String),
+    /// An instance: version and id.
+    Instance(String, String),
+}
+
+impl Target {
+    /// Finds what `name` means in a service.
+    ///
+    /// # Errors
+    /// Usage, if it is neither a version nor an instance.
+    pub fn find(service: &ServiceState, name: &str) -> Result<Self, ApiError> {
+        if service.version(name).is_some() {
+            return Ok(Self::Version(name.to_owned()));
+        }
+        // A configured instance before an orphaned one of the same id.
+        let mut found: Vec<_> = service.instances().filter(|(_, i)| i.id == name).collect();
+        found.sort_by_key(|(_, instance)| instance.orphaned);
+        if let Some((version, instance)) = found.first() {
+            return Ok(Self::Instance(version.name.clone(), instance.id.clone()));
+        }
+        let known: Vec<&str> = service
+            .versions
+            .iter()
+            .map(|v| v.name.as_str())
+            .chain(service.instances().map(|(_, i)| i.id.as_str()))
+            .collect();
+        Err(ApiError::new(
+            ErrorCode::Usage,
+            format!("target {name}: no such version or instance of service {}", service.name),
+        )
+        .hint(format!("it has {}", known.join(", "))))
+    }
+}
+
+/// Finds a service.
+///
+/// # Errors
+/// Usage, if there is none of that name.
+pub fn service_mut<'a>(state: &'a mut State, name: &str) -> Result<&'a mut ServiceState, ApiError> {
+    let known: Vec<String> =
+        state.services.iter().filter(|s| !s.removed).map(|s| s.name.clone()).collect();
+    state.services.iter_mut().find(|s| s.name == name).ok_or_else(|| {
+        ApiError::new(ErrorCode::Usage, format!("service {name}: no such service"))
+            .hint(format!("there are {}", known.join(", ")))
+    })
+}
+
+/// Changes weights. Returns whether anything changed.
+///
+/// # Errors
+/// Usage for an unknown version; conflict if no version would be left to serve.
+pub fn shift(
+    service: &mut ServiceState,
+    weights: &BTreeMap<String, u32>,
+    allow_empty: bool,
+) -> Result<bool, ApiError> {
+    let mut next = service.clone();
+    let generation = service.generation + 1;
+    for (name, &weight) in weights {
+        if weight > 1_000_000 {
+            return Err(ApiError::new(
+                ErrorCode::Usage,
+                format!("weight {weight} of {name}: more than 1000000"),
+            ));
+        }
+        let known: Vec<String> = service.versions.iter().map(|v| v.name.clone()).collect();
+        let version =
+            next.version_mut(name).filter(|version| !version.removed).ok_or_else(|| {
+                ApiError::new(
+                    ErrorCode::Usage,
+                    format!("version {name}: no such version of service {}", service.name),
+                )
+                .hint(format!("it has {}", known.join(", ")))
+            })?;
+        if weight > 0 && !version.instances.iter().any(|i| i.in_ring()) {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("version {name}: has no instance to take new flows"),
+            )
+            .hint("undrain one, or add one to the configuration and reload"));
+        }
+        if weight == 0 && version.weight > 0 {
+            version.closed_at = generation;
+        }
+        if weight > 0 {
+            version.drain = None;
+        }
+        version.weight = weight;
+    }
+    commit(service, next, allow_empty)
+}
+
+/// Takes a version or an instance out of new flows.
+///
+/// # Errors
+/// Conflict if no version would be left to serve.
+pub fn drain(
+    service: &mut ServiceState,
+    target: &Target,
+    drain: &DrainState,
+    allow_empty: bool,
+) -> Result<bool, ApiError> {
+    let mut next = service.clone();
+    let generation = service.generation + 1;
+    match target {
+        Target::Version(name) => {
+            let Some(version) = next.version_mut(name) else { return Ok(false) };
+            if let Some(running) = &mut version.drain {
+                // Running it again only sets the deadline anew.
+                running.deadline_s = drain.deadline_s.or(running.deadline_s);
+            } else {
+                version.drain = Some(DrainState { weight_before: version.weight, ..drain.clone() });
+            }
+            if version.weight > 0 {
+                version.weight = 0;
+                version.closed_at = generation;
+            }
+        }
+        Target::Instance(name, id) => {
+            let Some(version) = next.version_mut(name) else { return Ok(false) };
+            let Some(instance) = version.instances.iter_mut().find(|i| i.id == *id) else {
+                return Ok(false);
+            };
+            if instance.drain.is_none() {
+                if instance.in_ring() {
+                    instance.closed_at = generation;
+                }
+                instance.drain =
+                    Some(DrainState { weight_before: instance.weight, ..drain.clone() });
+            }
+            if version.weight > 0 && !version.serves() && !allow_empty {
+                return Err(ApiError::new(
+                    ErrorCode::Conflict,
+                    format!(
+                        "instance {id}: is the last serving one of version {name}, which has weight"
+                    ),
+                )
+                .hint("shift the weight away first, or --allow-empty"));
+            }
+        }
+    }
+    commit(service, next, allow_empty)
+}
+
+/// Puts a drained version or instance back.
+///
+/// # Errors
+/// Conflict if it is not being drained.
+pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiError> {
+    let mut next = service.clone();
+    match target {
+        Target::Version(name) => {
+            if let Some(version) = next.version_mut(name)
+                && let Some(drain) = version.drain.take()
+            {
+                version.weight = drain.weight_before;
+            }
+        }
+        Target::Instance(name, id) => {
+            if let Some(version) = next.version_mut(name)
+                && let Some(instance) = version.instances.iter_mut().find(|i| i.id == *id)
+            {
+                instance.drain = None;
+            }
+        }
+    }
+    commit(service, next, true)
+}
+
+/// Accepts the next state under a new generation, unless nothing differs or nothing would serve.
+fn commit(
+    service: &mut ServiceState,
+    mut next: ServiceState,
+    allow_empty: bool,
+) -> Result<bool, ApiError> {
+    if next == *service {
+        return Ok(false);
+    }
+    if service.serves() && !next.serves() && !allow_empty {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("service {}: no version would be left to serve new flows", service.name),
+        )
+        .hint("shift weight to another version first, or --allow-empty"));
+    }
+    next.generation = service.generation + 1;
+    *service = next;
+    Ok(true)
+}

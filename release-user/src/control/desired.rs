@@ -1,0 +1,169 @@
+//! What the maps are to hold.
+
+use std::collections::HashMap;
+
+use bytemuck::Zeroable;
+use release_common::abi::{
+    Backend, BackendRef, Endpoint4, FRONTENDS_PER_SERVICE, PortBits, Service, Split,
+    SplitEntry, VERSIONS_PER_SERVICE, backend_state, refusal,
+};
+
+use super::state::{ServiceState, State};
+use crate::config::{Config, WhenEmpty, WhenFull};
+use crate::placement::{Member, Ring, RingSize, Split as Layout};
+
+/// One version's ring: built only where the kernel has another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RingPlan {
+    /// Instances with their weights.
+    pub members: Vec<Member>,
+    /// Number of slots.
+    pub size: RingSize,
+}
+
+impl RingPlan {
+    /// Identifies the contents: equal rings have equal fingerprints. FNV-1a over the members.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        add(&self.size.get().to_le_bytes());
+        for member in &self.members {
+            add(&member.id.to_le_bytes());
+            add(member.addr.to_string().as_bytes());
+            add(&member.weight.to_le_bytes());
+        }
+        hash
+    }
+
+    /// Number of slots in the kernel: an empty ring has one that names nobody.
+    pub fn slots(&self) -> u32 {
+        if self.members.is_empty() { 1 } else { self.size.get() }
+    }
+
+    /// The slots.
+    pub fn build(&self) -> Vec<u32> {
+        Ring::build(&self.members, self.size).into_slots()
+    }
+}
+
+/// One service's part of the maps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServicePlan {
+    /// Element of `SERVICES`.
+    pub service: Service,
+    /// Entries of `FRONTENDS`: configured ones only.
+    pub frontends: Vec<Endpoint4>,
+    /// Elements of `BACKENDS`.
+    pub backends: HashMap<u32, Backend>,
+    /// Elements of `RINGS`.
+    pub rings: HashMap<u32, RingPlan>,
+    /// Element of `SPLITS`.
+    pub split: Split,
+}
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Desired {
+    /// By service id.
+    pub services: HashMap<u32, ServicePlan>,
+    /// Entries of `BACKEND_IDS`.
+    pub backend_ids: HashMap<Endpoint4, BackendRef>,
+    /// Elements of `PORTS`.
+    pub ports: [PortBits; 2],
+}
+
+impl Desired {
+    /// What `state` and `config` ask for.
+    pub fn of(state: &State, config: &Config) -> Self {
+        let mut desired = Self {
+            services: HashMap::new(),
+            backend_ids: HashMap::new(),
+            ports: [PortBits::zeroed(); 2],
+        };
+        for service in &state.services {
+            desired.services.insert(service.id, service_plan(service, config));
+            for frontend in &service.frontends {
+                desired.ports[PortBits::FRONTENDS as usize].insert(frontend.port());
+            }
+        }
+        // An address that several ids have had belongs to the one that is configured.
+        for orphaned in [true, false] {
+            for (service, _, instance) in state.instances() {
+                if instance.orphaned == orphaned {
+                    let value = BackendRef { backend: instance.backend, service: service.id };
+                    desired.backend_ids.insert(instance.addr.into(), value);
+                    desired.ports[PortBits::BACKENDS as usize].insert(instance.addr.port());
+                }
+            }
+        }
+        desired
+    }
+}
+
+fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
+    let configured = config.service(&state.name);
+    let mut service = Service {
+        frontend_count: state.frontends.len().min(FRONTENDS_PER_SERVICE) as u32,
+        when_empty: match configured.map(crate::config::Service::when_empty) {
+            Some(WhenEmpty::Drop) => refusal::DROP,
+            Some(WhenEmpty::Pass) => refusal::PASS,
+            Some(WhenEmpty::Reject) | None => refusal::REJECT,
+        },
+        when_full: match configured.map(crate::config::Service::when_full) {
+            Some(WhenFull::Drop) => refusal::DROP,
+            Some(WhenFull::Reject) | None => refusal::REJECT,
+        },
+        ..Service::zeroed()
+    };
+    for (slot, frontend) in service.frontends.iter_mut().zip(&state.frontends) {
+        *slot = (*frontend).into();
+    }
+    let size = configured.map(crate::config::Service::ring_size).unwrap_or_default();
+    let weights: Vec<u32> = state.versions.iter().map(|version| version.weight).collect();
+    let mut split = Split {
+        generation: state.generation,
+        count: weights.len().min(VERSIONS_PER_SERVICE) as u32,
+        ..Split::zeroed()
+    };
+    let layout = Layout::layout(&weights);
+    let mut plan = ServicePlan {
+        service,
+        frontends: configured
+            .into_iter()
+            .flat_map(|service| service.frontends())
+            .map(|frontend| frontend.socket().into())
+            .collect(),
+        backends: HashMap::new(),
+        rings: HashMap::new(),
+        split,
+    };
+    for (index, version) in state.versions.iter().enumerate() {
+        if let Some(entry) = split.entries.get_mut(index) {
+            let bound = layout.bounds().get(index).copied().unwrap_or(0);
+            *entry = SplitEntry { bound, ring: version.ring, pad: 0 };
+        }
+        let member = |instance: &super::state::InstanceState| Member {
+            id: instance.backend,
+            addr: instance.addr.into(),
+            weight: instance.weight,
+        };
+        let members = version.instances.iter().filter(|i| i.in_ring()).map(member).collect();
+        plan.rings.insert(version.ring, RingPlan { members, size });
+        for instance in &version.instances {
+            let backend = Backend {
+                endpoint: instance.addr.into(),
+                service: state.id,
+                ring: version.ring,
+                state: backend_state::USED,
+                pad: 0,
+            };
+            plan.backends.insert(instance.backend, backend);
+        }
+    }
+    plan.split = split;
+    plan
+}

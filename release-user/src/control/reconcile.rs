@@ -1,0 +1,195 @@
+//! Bringing the state in line with a configuration that was read: what is new gets ids, what is
+//! gone is kept as long as it has flows, weights stay as they are.
+
+use std::collections::BTreeSet;
+
+use super::state::{InstanceState, ServiceState, State, VersionState};
+use crate::config::{Config, Service, Version};
+
+/// Ids of one kind in use.
+struct Ids(BTreeSet<u32>);
+
+impl Ids {
+    /// The smallest free one from `first`.
+    fn take(&mut self, first: u32) -> u32 {
+        let id = (first..).find(|id| !self.0.contains(id)).unwrap_or(u32::MAX);
+        self.0.insert(id);
+        id
+    }
+}
+
+/// The state that `config` asks for, starting from `old`. Services whose placement may differ get a
+/// new generation. `epoch` is the evidence epoch, noted with each new instance. Returns the changes
+/// in words, too.
+pub fn reconcile(old: &State, config: &Config, epoch: u32) -> (State, Vec<String>) {
+    let mut services = Ids(old.services.iter().map(|service| service.id).collect());
+    let all_versions = || old.services.iter().flat_map(|service| &service.versions);
+    let mut rings = Ids(all_versions().map(|version| version.ring).collect());
+    let mut backends = Ids(old.instances().map(|(_, _, instance)| instance.backend).collect());
+    let mut changes = Vec::new();
+    let mut state = State::default();
+    for service in config.services() {
+        let name = service.name().as_str();
+        let mut next = old.service(name).cloned().unwrap_or_else(|| {
+            changes.push(format!("service {name} added"));
+            ServiceState {
+                name: name.to_owned(),
+                id: services.take(0),
+                generation: 0,
+                frontends: Vec::new(),
+                removed: false,
+                versions: Vec::new(),
+            }
+        });
+        let before = next.clone();
+        next.removed = false;
+        merge_frontends(&mut next, service);
+        merge_versions(&mut next, service, epoch, &mut rings, &mut backends, &mut changes);
+        finish(&mut next, &before);
+        state.services.push(next);
+    }
+    for gone in &old.services {
+        if config.service(&gone.name).is_none() {
+            let mut next = gone.clone();
+            if !gone.removed {
+                changes.push(format!("service {} removed, kept until its flows end", gone.name));
+            }
+            next.removed = true;
+            for version in &mut next.versions {
+                remove_version(version, gone.generation + 1);
+            }
+            finish(&mut next, gone);
+            state.services.push(next);
+        }
+    }
+    (state, changes)
+}
+
+/// Gives the service a new generation if anything about it differs.
+fn finish(next: &mut ServiceState, before: &ServiceState) {
+    if next != before || next.generation == 0 {
+        next.generation = before.generation + 1;
+    }
+}
+
+/// Frontends that were taken away stay known to the reply path.
+fn merge_frontends(next: &mut ServiceState, service: &Service) {
+    let configured: Vec<_> = service.frontends().iter().map(|f| f.socket()).collect();
+    let room = release_common::abi::FRONTENDS_PER_SERVICE;
+    let old: Vec<_> = next.frontends.iter().copied().filter(|f| !configured.contains(f)).collect();
+    next.frontends = configured;
+    next.frontends.extend(old);
+    next.frontends.truncate(room);
+}
+
+fn merge_versions(
+    next: &mut ServiceState,
+    service: &Service,
+    epoch: u32,
+    rings: &mut Ids,
+    backends: &mut Ids,
+    changes: &mut Vec<String>,
+) {
+    let old = std::mem::take(&mut next.versions);
+    let generation = next.generation + 1;
+    for version in service.versions() {
+        let name = version.name().as_str();
+        let mut merged = old.iter().find(|v| v.name == name).cloned().unwrap_or_else(|| {
+            if next.generation > 0 {
+                changes.push(format!("version {}/{name} added", next.name));
+            }
+            VersionState {
+                name: name.to_owned(),
+                ring: rings.take(1),
+                // A version added to a running service waits for a shift; the first
+                // configuration of a service decides where its traffic begins.
+                weight: if next.generation == 0 { version.weight().get() } else { 0 },
+                closed_at: generation,
+                drain: None,
+                first_flow_at: None,
+                removed: false,
+                instances: Vec::new(),
+            }
+        });
+        merged.removed = false;
+        merge_instances(&mut merged, version, &next.name, generation, epoch, backends, changes);
+        next.versions.push(merged);
+    }
+    for mut gone in old {
+        if service.version(&gone.name).is_none() {
+            if !gone.removed {
+                changes.push(format!(
+                    "version {}/{} removed, kept until its flows end",
+                    next.name, gone.name
+                ));
+            }
+            remove_version(&mut gone, generation);
+            next.versions.push(gone);
+        }
+    }
+}
+
+fn remove_version(version: &mut VersionState, generation: u32) {
+    version.removed = true;
+    if version.weight > 0 {
+        version.weight = 0;
+        version.closed_at = generation;
+    }
+    for instance in &mut version.instances {
+        orphan(instance, generation);
+    }
+}
+
+fn orphan(instance: &mut InstanceState, generation: u32) {
+    if instance.in_ring() {
+        instance.closed_at = generation;
+    }
+    instance.orphaned = true;
+}
+
+fn merge_instances(
+    version: &mut VersionState,
+    configured: &Version,
+    service: &str,
+    generation: u32,
+    epoch: u32,
+    backends: &mut Ids,
+    changes: &mut Vec<String>,
+) {
+    let old = std::mem::take(&mut version.instances);
+    for instance in configured.instances() {
+        let id = instance.id().to_string();
+        // Another address under the same id is another instance.
+        let same = |i: &&InstanceState| i.id == id && i.addr == instance.addr();
+        let mut merged = old.iter().find(same).cloned().unwrap_or_else(|| {
+            if generation > 1 {
+                changes.push(format!("instance {service}/{}/{id} added", version.name));
+            }
+            InstanceState {
+                id: id.clone(),
+                addr: instance.addr(),
+                weight: 1,
+                backend: backends.take(1),
+                epoch,
+                drain: None,
+                orphaned: false,
+                closed_at: 0,
+            }
+        });
+        merged.orphaned = false;
+        merged.weight = instance.weight().get();
+        version.instances.push(merged);
+    }
+    for mut gone in old {
+        if !version.instances.iter().any(|kept| kept.backend == gone.backend) {
+            if !gone.orphaned {
+                changes.push(format!(
+                    "instance {service}/{}/{} removed, kept until its flows end",
+                    version.name, gone.id
+                ));
+            }
+            orphan(&mut gone, generation);
+            version.instances.push(gone);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The daemon's side of the API.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use super::core::{Daemon, describe_weights};
+use super::events;
+use crate::api::types::{
+    Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
+    IdleReport, InForce, InstanceLine, Receipt, Reloaded, ShiftRequest, Status, TargetQuery,
+};
+use crate::config::Config;
+use crate::control::commands::{self, Target};
+use crate::control::state::DrainState;
+
+impl Api for Daemon {
+    async fn status(&self, service: Option<String>) -> Result<Status, ApiError> {
+        self.status_of(service.as_deref()).await
+    }
+
+    async fn flows(&self, query: FlowQuery) -> Result<Vec<FlowLine>, ApiError> {
+        self.flow_lines(&query).await
+    }
+
+    async fn instances(&self) -> Result<Vec<InstanceLine>, ApiError> {
+        self.instance_lines().await
+    }
+
+    async fn shift(&self, request: ShiftRequest) -> Result<InForce, ApiError> {
+        let done = self
+            .change(&request.service, |service| {
+                commands::shift(service, &request.weights, request.allow_empty)
+            })
+            .await?;
+        self.report_change("shift", None, &done);
+        Ok(done)
+    }
+
+    async fn drain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        let drain =
+            DrainState { weight_before: 0, since: events::now(), deadline_s: request.deadline_s };
+        let done = self
+            .change(&request.service, |service| {
+                let target = Target::find(service, &request.target)?;
+                commands::drain(service, &target, &drain, request.allow_empty)
+            })
+            .await?;
+        self.report_change("drain", Some(&request.target), &done);
+        Ok(done)
+    }
+
+    async fn undrain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        let done = self
+            .change(&request.service, |service| {
+                let target = Target::find(service, &request.target)?;
+                commands::undrain(service, &target)
+            })
+            .await?;
+        self.report_change("undrain", Some(&request.target), &done);
+        Ok(done)
+    }
+
+    async fn idle(&self, target: TargetQuery) -> Result<IdleReport, ApiError> {
+        Ok(self.judge(&target).await?.1)
+    }
+
+    async fn receipt(&self, target: TargetQuery) -> Result<Receipt, ApiError> {
+        self.write_receipt(&target).await
+    }
+
+    async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
+        self.explain_packet(&query).await
+    }
+
+    async fn reload(&self) -> Result<Reloaded, ApiError> {
+        self.reload_config().await
+    }
+
+    async fn detach(&self) -> Result<(), ApiError> {
+        self.take_down().await?;
+        self.stop.notify_one();
+        Ok(())
+    }
+
+    fn events(&self) -> (Vec<EventLine>, broadcast::Receiver<EventLine>) {
+        self.events.subscribe()
+    }
+}
+
+impl Daemon {
+    fn report_change(&self, kind: &str, target: Option<&str>, done: &InForce) {
+        if done.changed {
+            let message = format!(
+                "{}{}: generation {} in force after {:.1} ms: {}",
+                done.service,
+                target.map(|target| format!("/{target}")).unwrap_or_default(),
+                done.generation,
+                done.took_ms,
+                describe_weights(&done.weights)
+            );
+            self.events.publish(kind, Some(&done.service), target, message);
+        }
+    }
+
+    /// Reads the configuration again. An invalid one changes nothing.
+    ///
+    /// # Errors
+    /// Usage with every mistake of the file, or as for attaching.
+    pub async fn reload_config(&self) -> Result<Reloaded, ApiError> {
+        let config = load_config(self.paths.config.as_deref())?;
+        let mut core = self.core.lock().await;
+        super::checks::interfaces(&config, &core.interfaces, &core.links.list(), true)?;
+        let mut changes = tokio::task::block_in_place(|| core.adopt_config(config))?;
+        changes.extend(core.attach_all(false)?);
+        drop(core);
+        for change in &changes {
+            self.events.publish("reload", None, None, change.clone());
+        }
+        Ok(Reloaded { changes })
+    }
+}
+
+/// Loads the configuration, all mistakes in one error.
+///
+/// # Errors
+/// Usage.
+pub fn load_config(path: Option<&std::path::Path>) -> Result<Arc<Config>, ApiError> {
+    use crate::api::types::ErrorCode;
+    Config::load(path).map(Arc::new).map_err(|errors| {
+        ApiError::new(ErrorCode::Usage, format!("configuration: {errors}"))
+            .hint("releasectl check shows all mistakes")
+    })
+}

@@ -1,0 +1,204 @@
+//! The daemon's one place that changes anything: state, store, maps.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, Notify};
+
+use super::events::EventHub;
+use super::rates::Rates;
+use crate::api::types::{ApiError, ErrorCode, InForce};
+use crate::config::Config;
+use crate::control::desired::Desired;
+use crate::control::reconcile::reconcile;
+use crate::control::state::{ServiceState, State};
+use crate::control::{apply, commands};
+use crate::kernel::{Clock, KernelError, Links, Loaded, Maps, Programs};
+use crate::net::netlink::Interface;
+use crate::net::sysctl::Found;
+use crate::paths::Paths;
+use crate::store::{Store, StoreError};
+
+impl From<KernelError> for ApiError {
+    fn from(error: KernelError) -> Self {
+        match &error {
+            KernelError::Incompatible { .. } => Self::new(ErrorCode::Conflict, error.to_string())
+                .hint(
+                    "another version of the program made it; `releasectl detach` takes it down \
+                     (live connections are then adopted anew)",
+                ),
+            KernelError::Absent { .. } => Self::new(ErrorCode::Conflict, error.to_string())
+                .hint("start the daemon first: releasectl daemon"),
+            _ => Self::new(ErrorCode::Internal, error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::new(ErrorCode::Internal, error.to_string())
+    }
+}
+
+/// What only one task at a time may touch.
+pub struct Core {
+    /// Maps, for writing.
+    pub maps: Maps,
+    /// Programs, for attaching.
+    pub loaded: Loaded,
+    /// Pinned links.
+    pub links: Links,
+    /// Where traffic goes.
+    pub state: State,
+    /// Where that is kept.
+    pub store: Box<dyn Store>,
+    /// What exists.
+    pub config: Arc<Config>,
+    /// Interfaces as last seen.
+    pub interfaces: Vec<Interface>,
+    /// Kernel settings as they were found.
+    pub found: Found,
+    /// Holds the state folder.
+    pub _lock: File,
+}
+
+/// The daemon.
+pub struct Daemon {
+    /// Its four paths.
+    pub paths: Paths,
+    /// What only one task at a time may touch.
+    pub core: Mutex<Core>,
+    /// Maps, for reading: walks do not wait for writers.
+    pub reader: Maps,
+    /// Programs, for running.
+    pub programs: Programs,
+    /// The kernel's clock.
+    pub clock: Clock,
+    /// Events.
+    pub events: EventHub,
+    /// Rates lately.
+    pub rates: std::sync::Mutex<Rates>,
+    /// Told to stop, and whether to take the data plane down.
+    pub stop: Notify,
+}
+
+impl Core {
+    /// Puts one service's next state in force: store, then maps, then memory.
+    ///
+    /// # Errors
+    /// The store's or the kernel's. If the maps could not be written the stored state is completed
+    /// by the next start or change.
+    pub fn put_in_force(&mut self, next: ServiceState) -> Result<(), ApiError> {
+        self.store.save(&next)?;
+        let id = next.id;
+        let mut state = self.state.clone();
+        if let Some(slot) = state.service_mut(&next.name) {
+            *slot = next;
+        }
+        // What is stored is the truth from here on, even if the kernel fails to follow.
+        self.state = state;
+        let desired = Desired::of(&self.state, &self.config);
+        apply::apply(&mut self.maps, &desired, Some(id))?;
+        Ok(())
+    }
+
+    /// Brings state and maps in line with a configuration. Returns the changes in words.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn adopt_config(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
+        let epoch = self.maps.meta()?.evidence_epoch;
+        let (state, changes) = reconcile(&self.state, &config, epoch);
+        self.store_all(&state)?;
+        self.state = state;
+        self.config = config;
+        self.apply_all()?;
+        Ok(changes)
+    }
+
+    /// Stores what differs between the present state and `next`.
+    fn store_all(&mut self, next: &State) -> Result<(), ApiError> {
+        for service in &next.services {
+            if self.state.service(&service.name) != Some(service) {
+                self.store.save(service)?;
+            }
+        }
+        for gone in &self.state.services {
+            if next.service(&gone.name).is_none() {
+                self.store.remove(&gone.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the state by one without what has no entries any more.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn replace_state(&mut self, next: State) -> Result<(), ApiError> {
+        self.store_all(&next)?;
+        self.state = next;
+        self.apply_all()
+    }
+
+    /// Brings all maps to the state.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn apply_all(&mut self) -> Result<(), ApiError> {
+        let desired = Desired::of(&self.state, &self.config);
+        apply::apply(&mut self.maps, &desired, None)?;
+        Ok(())
+    }
+}
+
+impl Daemon {
+    /// Carries out a command on one service and puts the result in force.
+    ///
+    /// # Errors
+    /// The command's, the store's or the kernel's.
+    pub async fn change(
+        &self,
+        service: &str,
+        command: impl FnOnce(&mut ServiceState) -> Result<bool, ApiError>,
+    ) -> Result<InForce, ApiError> {
+        let start = Instant::now();
+        let mut core = self.core.lock().await;
+        let mut next = commands::service_mut(&mut core.state, service)?.clone();
+        let changed = command(&mut next)?;
+        let (generation, weights) = (next.generation, next.weights());
+        if changed {
+            // A few milliseconds of system calls, of which most wait for the grace period.
+            tokio::task::block_in_place(|| core.put_in_force(next))?;
+        }
+        Ok(InForce {
+            service: service.to_owned(),
+            generation,
+            weights,
+            changed,
+            took_ms: start.elapsed().as_secs_f64() * 1000.0,
+        })
+    }
+
+    /// Jiffies now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn jiffies(&self) -> Result<u64, ApiError> {
+        Ok(self.programs.jiffies()?)
+    }
+
+    /// A copy of the state.
+    pub async fn state(&self) -> State {
+        self.core.lock().await.state.clone()
+    }
+}
+
+/// "v1 0, v2 100".
+pub fn describe_weights(weights: &BTreeMap<String, u32>) -> String {
+    let parts: Vec<String> =
+        weights.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
+    parts.join(", ")
+}

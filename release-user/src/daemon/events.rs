@@ -1,0 +1,106 @@
+//! Events: what the daemon did and what the packet path reports, for `events` and for people.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use aya::maps::{MapData, RingBuf};
+use release_common::abi::{Event, event_kind};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::broadcast;
+
+use crate::api::types::EventLine;
+
+/// Events kept for those who ask later.
+const KEPT: usize = 1000;
+
+/// Collects and distributes events.
+pub struct EventHub {
+    kept: Mutex<(u64, VecDeque<EventLine>)>,
+    live: broadcast::Sender<EventLine>,
+}
+
+impl EventHub {
+    /// Without events yet.
+    pub fn new() -> Self {
+        Self { kept: Mutex::default(), live: broadcast::channel(1024).0 }
+    }
+
+    /// Publishes an event.
+    pub fn publish(
+        &self,
+        kind: &str,
+        service: Option<&str>,
+        target: Option<&str>,
+        message: String,
+    ) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0 += 1;
+        let line = EventLine {
+            seq: kept.0,
+            at: now(),
+            kind: kind.to_owned(),
+            service: service.map(ToOwned::to_owned),
+            target: target.map(ToOwned::to_owned),
+            message,
+        };
+        if !kind.starts_with("flow-") {
+            log::info!("{kind}: {}", line.message);
+        }
+        if kept.1.len() == KEPT {
+            kept.1.pop_front();
+        }
+        kept.1.push_back(line.clone());
+        // Nobody listening is no error.
+        let _ = self.live.send(line);
+    }
+
+    /// The last events, and a channel for those to come.
+    pub fn subscribe(&self) -> (Vec<EventLine>, broadcast::Receiver<EventLine>) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.1.iter().cloned().collect(), self.live.subscribe())
+    }
+}
+
+impl Default for EventHub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Now, as RFC 3339 with milliseconds.
+pub fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// Reads the packet path's events until the ring buffer fails.
+///
+/// # Errors
+/// If the ring buffer cannot be awaited.
+pub async fn follow(ring: RingBuf<MapData>, each: impl Fn(&Event) + Send) -> std::io::Result<()> {
+    let mut ring = AsyncFd::register(ring)?;
+    loop {
+        let mut guard = ring.readable_mut().await?;
+        let inner = guard.get_inner_mut();
+        while let Some(record) = inner.next() {
+            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(
+                &record[..size_of::<Event>().min(record.len())],
+            ) {
+                each(&event);
+            }
+        }
+        guard.clear_ready();
+    }
+}
+
+/// Name of an event of the packet path.
+pub const fn kind_name(kind: u32) -> &'static str {
+    match kind {
+        event_kind::OPENED => "flow-opened",
+        event_kind::CLOSED => "flow-closed",
+        event_kind::ADOPTED => "flow-adopted",
+        event_kind::REOPENED => "flow-reopened",
+        event_kind::TABLE_FULL => "table-full",
+        _ => "flow-event",
+    }
+}

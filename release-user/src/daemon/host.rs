@@ -1,0 +1,207 @@
+//! Following the host: interfaces that vanish and return, routes and neighbours that change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::checks;
+use super::core::{Core, Daemon};
+use crate::api::types::{ApiError, ErrorCode};
+use crate::config::XdpMode as Wanted;
+use crate::kernel::{AttachError, Attachment, XdpMode};
+use crate::net::netlink::{self, Change};
+use crate::net::{ethtool, sysctl};
+
+/// How often the lease on cached next hops is renewed.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long it lasts: with the daemon dead, the packet path asks the FIB again after this.
+const LEASE: Duration = Duration::from_secs(3);
+/// Key of the kernel settings found, in the store.
+const FOUND: &str = "sysctl";
+
+impl Core {
+    /// Attaches the program wherever it is wanted and missing. Returns what was done, in words.
+    ///
+    /// # Errors
+    /// Conflict if somebody else's program is in the way, or the kernel's.
+    pub fn attach_all(&mut self, replace: bool) -> Result<Vec<String>, ApiError> {
+        let names: Vec<String> =
+            self.config.daemon().interfaces().iter().map(|i| i.as_str().to_owned()).collect();
+        let modes: &[XdpMode] = match self.config.daemon().xdp_mode() {
+            Wanted::Auto => &[XdpMode::Native, XdpMode::Generic],
+            Wanted::Native => &[XdpMode::Native],
+            Wanted::Generic => &[XdpMode::Generic],
+        };
+        let mut done = Vec::new();
+        let present = self.interfaces.clone();
+        for interface in present.iter().filter(|i| names.contains(&i.name)) {
+            let linked = self.links.list().contains(&interface.index) && interface.xdp.is_some();
+            if linked && !replace {
+                continue;
+            }
+            match self.links.attach(&mut self.loaded, interface.index, modes) {
+                Ok(Attachment::Replaced) => {
+                    done.push(format!("{}: program replaced in place", interface.name));
+                }
+                Ok(Attachment::New(mode)) => {
+                    if mode == XdpMode::Generic
+                        && let Err(error) = ethtool::disable_gro(&interface.name)
+                    {
+                        log::warn!("{}: receive offload stays on: {error}", interface.name);
+                    }
+                    done.push(format!("{}: attached, {}", interface.name, mode.as_str()));
+                }
+                Err(AttachError::Occupied) => {
+                    let program = interface.xdp.map_or(0, |(_, program)| program);
+                    return Err(checks::occupied(&interface.name, program));
+                }
+                Err(AttachError::Kernel(error)) => {
+                    return Err(ApiError::new(
+                        ErrorCode::Internal,
+                        format!("interface {}: {error}", interface.name),
+                    ));
+                }
+            }
+            self.maps.add_device(interface.index)?;
+        }
+        self.detach_unwanted(&names)?;
+        self.prepare_host(&names)?;
+        Ok(done)
+    }
+
+    /// Takes the program off interfaces that are gone or no longer configured.
+    fn detach_unwanted(&mut self, names: &[String]) -> Result<(), ApiError> {
+        let wanted: Vec<u32> = self
+            .interfaces
+            .iter()
+            .filter(|interface| names.contains(&interface.name))
+            .map(|interface| interface.index)
+            .collect();
+        for index in self.links.list() {
+            if !wanted.contains(&index) {
+                self.links.detach(index)?;
+            }
+        }
+        for index in self.maps.devices() {
+            if !wanted.contains(&index) {
+                self.maps.remove_device(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_host(&mut self, names: &[String]) -> Result<(), ApiError> {
+        let there: Vec<String> = names
+            .iter()
+            .filter(|name| self.interfaces.iter().any(|i| i.name == **name))
+            .cloned()
+            .collect();
+        let before = self.found.clone();
+        let result = sysctl::prepare(&there, &mut self.found);
+        if self.found != before {
+            let text = serde_json::to_string(&self.found).unwrap_or_default();
+            self.store.set_note(FOUND, Some(&text))?;
+        }
+        result.map_err(|error| ApiError::new(ErrorCode::Internal, format!("sysctl: {error}")))
+    }
+
+    /// Reads back what was found before, when an earlier run changed it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn load_found(&mut self) -> Result<(), ApiError> {
+        if let Some(text) = self.store.note(FOUND)? {
+            self.found = serde_json::from_str(&text).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Forgets it after it was put back.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn restore_found(&mut self) -> Result<(), ApiError> {
+        sysctl::restore(&self.found);
+        self.found.clear();
+        Ok(self.store.set_note(FOUND, None)?)
+    }
+
+    /// A new routing epoch: cached next hops are asked for anew.
+    fn bump_routing(&mut self) -> Result<(), ApiError> {
+        let mut meta = self.maps.meta()?;
+        meta.routing_epoch = meta.routing_epoch.wrapping_add(1);
+        Ok(self.maps.set_meta(meta)?)
+    }
+
+    fn renew_lease(&mut self, until: u32) -> Result<(), ApiError> {
+        let mut meta = self.maps.meta()?;
+        meta.routing_lease = until;
+        Ok(self.maps.set_meta(meta)?)
+    }
+}
+
+impl Daemon {
+    /// Looks at the interfaces again and attaches what is missing.
+    ///
+    /// # Errors
+    /// As for attaching.
+    pub async fn refresh_interfaces(&self) -> Result<(), ApiError> {
+        let present = netlink::interfaces()
+            .await
+            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
+        let mut core = self.core.lock().await;
+        if core.interfaces == present {
+            return Ok(());
+        }
+        let (before, was) = (core.interface_status(), core.interfaces.clone());
+        core.interfaces = present;
+        let done = core.attach_all(false)?;
+        if !done.is_empty() {
+            // The modes as they are now.
+            drop(core);
+            let present = netlink::interfaces().await.unwrap_or(was);
+            self.core.lock().await.interfaces = present;
+            core = self.core.lock().await;
+        }
+        for line in done {
+            self.events.publish("interface", None, None, line);
+        }
+        for (old, new) in before.iter().zip(core.interface_status()) {
+            if old.mode != new.mode && new.mode == "absent" {
+                let text = format!("{}: interface is gone, waiting for it", new.name);
+                self.events.publish("interface", None, Some(&new.name), text);
+            }
+        }
+        core.bump_routing()
+    }
+
+    /// Follows netlink and renews the lease, until told to stop.
+    pub async fn follow_host(self: Arc<Self>) {
+        let mut changes = match netlink::watch() {
+            Ok(changes) => changes,
+            Err(error) => {
+                log::error!("netlink: {error}: routes are looked up for every packet");
+                return;
+            }
+        };
+        let mut renew = tokio::time::interval(RENEW);
+        loop {
+            let result = tokio::select! {
+                change = changes.recv() => match change {
+                    Some(Change::Links) => self.refresh_interfaces().await,
+                    Some(Change::Routing) => self.core.lock().await.bump_routing(),
+                    // Nobody follows any more: the lease runs out.
+                    None => return,
+                },
+                _ = renew.tick() => self.renew().await,
+            };
+            if let Err(error) = result {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<(), ApiError> {
+        let until = self.jiffies()?.wrapping_add(u64::from(self.clock.jiffies(LEASE)));
+        self.core.lock().await.renew_lease(until as u32)
+    }
+}

@@ -1,0 +1,229 @@
+//! Collecting the facts for a verdict.
+
+use std::time::Duration;
+
+use release_common::abi::Split;
+
+use super::core::Daemon;
+use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
+use crate::control::commands::{Target, service_mut};
+use crate::control::state::{InstanceState, ServiceState, VersionState};
+use crate::verdict::judge::{Facts, Judgement, judge};
+use crate::verdict::walk::{Totals, Walk};
+
+/// Walks tried until nothing of the target is opened or closed meanwhile.
+const WALKS: usize = 3;
+
+/// What a verdict is about, resolved.
+pub struct Subject {
+    /// The service.
+    pub service: ServiceState,
+    /// The version it belongs to.
+    pub version: VersionState,
+    /// Its instances.
+    pub instances: Vec<InstanceState>,
+    /// Generation that closed it to new flows, 0 if it is open.
+    pub closed_at: u32,
+}
+
+impl Subject {
+    /// Resolves a target.
+    ///
+    /// # Errors
+    /// Usage, if there is no such service, version or instance.
+    pub fn find(service: &ServiceState, name: &str) -> Result<Self, ApiError> {
+        let (version, id) = match Target::find(service, name)? {
+            Target::Version(version) => (version, None),
+            Target::Instance(version, id) => (version, Some(id)),
+        };
+        let version = service.version(&version).cloned().ok_or_else(|| {
+            ApiError::new(ErrorCode::Internal, format!("version {version} is gone"))
+        })?;
+        let instances: Vec<InstanceState> = version
+            .instances
+            .iter()
+            .filter(|instance| id.as_ref().is_none_or(|id| *id == instance.id))
+            .cloned()
+            .collect();
+        let alone = instances.iter().all(|instance| !instance.in_ring());
+        let closed_at = if version.weight == 0 {
+            // Whichever came first closed it; the later one is the safe bound.
+            version.closed_at
+        } else if alone && id.is_some() {
+            instances.iter().map(|instance| instance.closed_at).max().unwrap_or(0)
+        } else {
+            0
+        };
+        Ok(Self { service: service.clone(), version, instances, closed_at })
+    }
+
+    /// Ids of its instances in the maps.
+    pub fn backends(&self) -> Vec<u32> {
+        self.instances.iter().map(|instance| instance.backend).collect()
+    }
+
+    /// Whether the split in the kernel leaves no way to it.
+    fn closed_in_kernel(&self, split: Option<Split>) -> bool {
+        let Some(split) = split else { return false };
+        if self.closed_at == 0 || split.generation < self.closed_at {
+            return false;
+        }
+        let mut start = 0;
+        for entry in split.entries.iter().take(split.count as usize) {
+            if entry.ring == self.version.ring && entry.bound > start {
+                // It has a share: closed only if the instance is off the ring.
+                return self.instances.iter().all(|instance| !instance.in_ring());
+            }
+            start = start.max(entry.bound);
+        }
+        true
+    }
+}
+
+impl Daemon {
+    /// The verdict on a target: `samples` looks at its counters, then a walk of the tables.
+    ///
+    /// # Errors
+    /// Usage for an unknown target, or the kernel's.
+    pub async fn judge(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
+        let (subject, drain, detached) = {
+            let mut core = self.core.lock().await;
+            let service = service_mut(&mut core.state, &query.service)?.clone();
+            let drain = core.config.service(&query.service).map(|s| s.drain()).unwrap_or_default();
+            (Subject::find(&service, &query.target)?, drain, core.detached())
+        };
+        let backends = subject.backends();
+        let mut samples = Vec::new();
+        // A busy target needs no long look.
+        let live = Walk::take(&self.reader)?.tally(&backends).flows;
+        let rounds = if live.active + live.embryonic > 0 { 1 } else { drain.samples() };
+        for round in 0..rounds {
+            if round > 0 {
+                tokio::time::sleep(drain.every()).await;
+            }
+            samples.push(Totals::read(&self.reader, &backends)?);
+        }
+        let facts = self.facts(&subject, samples, drain.settle(), detached)?;
+        let report = self.report(query, &subject, &facts, judge(&facts));
+        Ok((subject, report))
+    }
+
+    fn facts(
+        &self,
+        subject: &Subject,
+        mut samples: Vec<Totals>,
+        settle: Duration,
+        detached: Vec<String>,
+    ) -> Result<Facts, ApiError> {
+        let backends = subject.backends();
+        let mut walk = Walk::take(&self.reader)?;
+        let mut after = Totals::read(&self.reader, &backends)?;
+        for _ in 1..WALKS {
+            if samples.last().map(Totals::live) == Some(after.live()) {
+                break;
+            }
+            samples.push(after);
+            walk = Walk::take(&self.reader)?;
+            after = Totals::read(&self.reader, &backends)?;
+        }
+        let now = self.jiffies()?;
+        let tally = walk.tally(&backends);
+        let meta = self.reader.meta()?;
+        let lost_past = subject
+            .instances
+            .iter()
+            .filter(|instance| instance.epoch < meta.evidence_epoch)
+            .map(|instance| instance.id.clone())
+            .collect();
+        Ok(Facts {
+            closed: subject.closed_in_kernel(self.reader.split(subject.service.id)?),
+            closed_at: subject.closed_at,
+            generation: subject.service.generation,
+            quiet: (after.last_packet > 0).then(|| self.clock.age64(after.last_packet, now)),
+            samples,
+            after,
+            tally,
+            entries: walk.entries,
+            settle,
+            oldest: tally.oldest_opened_at.map(|opened| self.clock.age64(opened, now)),
+            lost_past,
+            detached,
+        })
+    }
+
+    fn report(
+        &self,
+        query: &TargetQuery,
+        subject: &Subject,
+        facts: &Facts,
+        judgement: Judgement,
+    ) -> IdleReport {
+        IdleReport {
+            schema: SCHEMA,
+            service: query.service.clone(),
+            target: query.target.clone(),
+            generation: subject.service.generation,
+            verdict: judgement.verdict,
+            reasons: judgement.reasons,
+            evidence: judgement.evidence,
+            counts: judgement.counts,
+            oldest_flow_s: facts.oldest.map(|age| age.as_secs()),
+            last_packet_age_ms: facts.quiet.map(|age| age.as_millis() as u64),
+        }
+    }
+
+    /// Writes a receipt, if the verdict allows it.
+    ///
+    /// # Errors
+    /// Busy or unknown with the reasons, or as for the verdict.
+    pub async fn write_receipt(&self, query: &TargetQuery) -> Result<Receipt, ApiError> {
+        let (subject, report) = self.judge(query).await?;
+        let code = match report.verdict {
+            Verdict::Idle => None,
+            Verdict::Busy => Some(ErrorCode::Busy),
+            Verdict::Unknown => Some(ErrorCode::Unknown),
+        };
+        if let Some(code) = code {
+            return Err(ApiError::new(
+                code,
+                format!(
+                    "receipt {}: it is {}: {}",
+                    query.target,
+                    report.verdict,
+                    report.reasons.join("; ")
+                ),
+            )
+            .hint("releasectl idle check --explain shows the evidence"));
+        }
+        let meta = self.reader.meta()?;
+        let mut counters = std::collections::BTreeMap::new();
+        for instance in &subject.instances {
+            let totals = Totals::read(&self.reader, &[instance.backend])?;
+            counters.insert(instance.id.clone(), totals.counters);
+        }
+        let receipt = Receipt {
+            schema: SCHEMA,
+            id: 0,
+            at: super::events::now(),
+            boot_id: boot_id_text(&meta.boot_id),
+            evidence_epoch: meta.evidence_epoch,
+            counters,
+            report,
+            hash: String::new(),
+        };
+        let receipt = self.core.lock().await.store.add_receipt(receipt)?;
+        self.events.publish(
+            "receipt",
+            Some(&query.service),
+            Some(&query.target),
+            format!("receipt {} for {}/{}", receipt.id, query.service, query.target),
+        );
+        Ok(receipt)
+    }
+}
+
+/// A boot id as the kernel writes it.
+pub fn boot_id_text(id: &[u8; 16]) -> String {
+    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}

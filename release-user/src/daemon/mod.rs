@@ -1,0 +1,236 @@
+//! The daemon: start by adopting what is pinned, reconcile, never flush; stop by leaving the data
+//! plane running.
+
+mod api;
+mod checks;
+mod core;
+mod events;
+mod explain;
+mod host;
+mod idle;
+mod rates;
+mod reaper;
+mod report;
+mod takedown;
+mod ticker;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya_log::EbpfLogger;
+use release_common::abi::{ABI_VERSION, Meta};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, Notify};
+
+use self::core::{Core, Daemon};
+use crate::api::server;
+use crate::api::types::{ApiError, ErrorCode};
+use crate::config::{Config, LogLevel};
+use crate::control::state::State;
+use crate::kernel::{Clock, Links, Maps, Programs, load};
+use crate::net::netlink;
+use crate::paths::Paths;
+use crate::store::{SqliteStore, Store};
+
+pub use self::idle::boot_id_text;
+pub use self::takedown::detach_offline;
+
+/// Key of the evidence epoch in the store.
+const EPOCH: &str = "evidence_epoch";
+/// Part of the flow table that is left to handshakes under way when it counts as full.
+const RESERVE: u32 = 16;
+
+/// Runs the daemon in the foreground until SIGTERM, SIGINT or `detach`.
+///
+/// # Errors
+/// What keeps it from starting; then nothing was changed.
+pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
+    let config = api::load_config(paths.config.as_deref())?;
+    checks::host(&paths.bpffs)?;
+    let lock = checks::lock(&paths.state_dir)?;
+    let present = netlink::interfaces()
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
+    let adopting = paths.bpffs.join("META").exists();
+    let ours = if adopting { Links::open(&paths.bpffs)?.list() } else { Vec::new() };
+    checks::interfaces(&config, &present, &ours, adopting)?;
+    let mut store = SqliteStore::open(&paths.state_dir)?;
+    let listener = server::bind(&paths.socket)?;
+
+    let capacity = config.daemon().flow_capacity().get();
+    let mut loaded = load(
+        &paths.bpffs,
+        capacity,
+        config.daemon().embryo_capacity().get(),
+        log_level(&config, verbosity),
+    )?;
+    let logger = loaded.logger.take();
+    let mut maps = Maps::open(&paths.bpffs)?;
+    let programs = Programs::open(&paths.bpffs)?;
+    let clock = begin_epoch(&mut maps, &mut store, &programs, loaded.created, capacity)?;
+    let state = State { services: store.load()? };
+    let mut core = Core {
+        maps,
+        loaded,
+        links: Links::open(&paths.bpffs)?,
+        state,
+        store: Box::new(store),
+        config: Arc::clone(&config),
+        interfaces: present,
+        found: Default::default(),
+        _lock: lock,
+    };
+    core.load_found()?;
+    core.adopt_config(config)?;
+    // Only now, with everything in place, may packets come.
+    let attached = core.attach_all(true)?;
+    core.interfaces = netlink::interfaces().await.unwrap_or_default();
+
+    let daemon = Arc::new(Daemon {
+        reader: Maps::open(&paths.bpffs)?,
+        core: Mutex::new(core),
+        programs,
+        clock,
+        events: events::EventHub::new(),
+        rates: Default::default(),
+        stop: Notify::new(),
+        paths,
+    });
+    for line in attached {
+        daemon.events.publish("interface", None, None, line);
+    }
+    serve(daemon, listener, logger).await
+}
+
+/// Checks the adopted whole, or begins a new one: an evidence epoch starts when the tables do.
+fn begin_epoch(
+    maps: &mut Maps,
+    store: &mut SqliteStore,
+    programs: &Programs,
+    created: bool,
+    capacity: u32,
+) -> Result<Clock, ApiError> {
+    let boot_id = boot_id()?;
+    let mut meta = maps.meta()?;
+    if created || meta.abi == 0 {
+        let before: u32 = store.note(EPOCH)?.and_then(|text| text.parse().ok()).unwrap_or(0);
+        let clock = Clock::measure(programs)?;
+        meta = Meta {
+            abi: ABI_VERSION,
+            hz: clock.hz,
+            flow_capacity: capacity,
+            flow_limit: capacity - capacity / RESERVE,
+            evidence_epoch: before + 1,
+            boot_id,
+            epoch_at: programs.jiffies()?,
+            ..meta
+        };
+        store.set_note(EPOCH, Some(&meta.evidence_epoch.to_string()))?;
+        maps.set_meta(meta)?;
+    } else if meta.flow_capacity != capacity {
+        log::warn!(
+            "flow_capacity {capacity} takes effect after `releasectl detach`; the table holds {}",
+            meta.flow_capacity
+        );
+    }
+    Ok(Clock { hz: meta.hz })
+}
+
+fn boot_id() -> Result<[u8; 16], ApiError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let failed = |why: String| ApiError::new(ErrorCode::Internal, format!("{PATH}: {why}"));
+    let text = std::fs::read_to_string(PATH).map_err(|error| failed(error.to_string()))?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let value = u128::from_str_radix(&digits, 16).map_err(|error| failed(error.to_string()))?;
+    Ok(value.to_be_bytes())
+}
+
+/// Level of the kernel programs' log: the configuration's, or `debug` if -v asks for detail.
+fn log_level(config: &Config, verbosity: u8) -> u8 {
+    let configured = match config.daemon().log() {
+        LogLevel::Off => 0,
+        LogLevel::Error => 1,
+        LogLevel::Warn => 2,
+        LogLevel::Info => 3,
+        LogLevel::Debug => 4,
+        LogLevel::Trace => 5,
+    };
+    if configured == 0 && verbosity > 0 { 4 } else { configured }
+}
+
+async fn serve(
+    daemon: Arc<Daemon>,
+    listener: tokio::net::UnixListener,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+) -> Result<(), ApiError> {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(Arc::clone(&daemon).follow_host());
+    tasks.spawn(Arc::clone(&daemon).tick());
+    let follower = Arc::clone(&daemon);
+    let ring = daemon.reader.events()?;
+    tasks.spawn(async move {
+        if let Err(error) = events::follow(ring, |event| follower.kernel_event(event)).await {
+            log::error!("events: {error}");
+        }
+    });
+    if let Some(logger) = logger {
+        tasks.spawn(flush_log(logger));
+    }
+    let failed =
+        |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("signal: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let reloader = Arc::clone(&daemon);
+    tasks.spawn(async move {
+        while hangup.recv().await.is_some() {
+            notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
+            if let Err(error) = reloader.reload_config().await {
+                log::error!("reload: {error}");
+            }
+            notify(&[sd_notify::NotifyState::Ready]);
+        }
+    });
+    let stopper = Arc::clone(&daemon);
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stopper.stop.notified() => {}
+        }
+        notify(&[sd_notify::NotifyState::Stopping]);
+    };
+    notify(&[sd_notify::NotifyState::Ready]);
+    log::info!("ready on {}", daemon.paths.socket.display());
+    let result = server::serve(listener, Arc::clone(&daemon), shutdown).await;
+    tasks.shutdown().await;
+    log::info!("stopped; the data plane goes on as it is");
+    result.map_err(|error| ApiError::new(ErrorCode::Internal, format!("api: {error:#}")))
+}
+
+/// Tells systemd, if it started us.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, states) {
+        log::debug!("sd_notify: {error}");
+    }
+}
+
+/// When a reload began, as systemd wants it (Type=notify-reload).
+fn monotonic() -> sd_notify::NotifyState<'static> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default();
+    sd_notify::NotifyState::MonotonicUsec(i128::try_from(now.as_micros()).unwrap_or(0))
+}
+
+/// Hands the kernel programs' log records to `log`.
+async fn flush_log(logger: EbpfLogger<&'static dyn log::Log>) {
+    let Ok(mut logger) = AsyncFd::register(logger) else { return };
+    log::debug!("kernel log on descriptor {:?}", logger.get_ref().as_fd());
+    while let Ok(mut guard) = logger.readable_mut().await {
+        guard.get_inner_mut().flush();
+        guard.clear_ready();
+    }
+}

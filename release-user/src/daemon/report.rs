@@ -1,0 +1,316 @@
+//! Status, flows and instances, from state, walk and counters.
+
+use std::time::Duration;
+
+use release_common::abi::{Embryo, Flow, FlowKey4, GAUGE_ENTRIES};
+use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+
+use super::core::Daemon;
+use crate::api::types::{
+    ApiError, DataPlaneStatus, FlowCounts, FlowLine, FlowQuery, InstanceLine, InstanceStatus,
+    InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
+};
+use crate::control::commands::service_mut;
+use crate::control::state::{InstanceState, ServiceState, State, VersionState};
+use crate::net::netlink::Attached;
+use crate::verdict::walk::{Totals, Walk};
+
+/// Share of the flow table from which the alarm is raised.
+const ALARM: f64 = 0.8;
+
+impl Daemon {
+    /// Everything, or one service.
+    ///
+    /// # Errors
+    /// Usage for an unknown service, or the kernel's.
+    pub async fn status_of(&self, service: Option<&str>) -> Result<Status, ApiError> {
+        let (mut state, config, interfaces) = {
+            let core = self.core.lock().await;
+            (core.state.clone(), core.config.clone(), core.interface_status())
+        };
+        if let Some(name) = service {
+            let found = service_mut(&mut state, name)?.clone();
+            state.services = vec![found];
+        }
+        let walk = Walk::take(&self.reader)?;
+        let now = self.jiffies()?;
+        let meta = self.reader.meta()?;
+        let entries = self.reader.gauge(GAUGE_ENTRIES)?.max(0) as u64;
+        let limit = f64::from(meta.flow_capacity) * ALARM;
+        let alarm = (entries as f64 >= limit).then(|| {
+            format!(
+                "flow table {entries} of {}: new flows are refused when full",
+                meta.flow_capacity
+            )
+        });
+        let services = state
+            .services
+            .iter()
+            .map(|service| {
+                let mode = config
+                    .service(&service.name)
+                    .map_or("nat".to_owned(), |service| service.mode().to_string());
+                self.service_status(service, mode, &walk, now)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Status {
+            schema: SCHEMA,
+            data_plane: DataPlaneStatus {
+                interfaces,
+                flow_entries: entries,
+                flow_capacity: u64::from(meta.flow_capacity),
+                embryos: walk.embryos,
+                alarm,
+                evidence_epoch: meta.evidence_epoch,
+            },
+            services,
+        })
+    }
+
+    fn service_status(
+        &self,
+        service: &ServiceState,
+        mode: String,
+        walk: &Walk,
+        now: u64,
+    ) -> Result<ServiceStatus, ApiError> {
+        let all: Vec<u32> = service.instances().map(|(_, i)| i.backend).collect();
+        let placed_in_all = self.rate(&all).placed;
+        let mut versions = Vec::new();
+        for version in &service.versions {
+            let backends: Vec<u32> = version.instances.iter().map(|i| i.backend).collect();
+            let rate = self.rate(&backends);
+            let flows = walk.tally(&backends).flows;
+            let instances = version
+                .instances
+                .iter()
+                .map(|instance| self.instance_status(version, instance, walk, now))
+                .collect::<Result<Vec<_>, ApiError>>()?;
+            versions.push(VersionStatus {
+                name: version.name.clone(),
+                weight: version.weight,
+                weight_actual: if placed_in_all == 0 {
+                    0.0
+                } else {
+                    rate.placed as f64 / placed_in_all as f64
+                },
+                state: version_state(version, flows).to_owned(),
+                flows,
+                new_flows_per_second: rate.opened_per_second,
+                first_flow_at: version.first_flow_at.clone(),
+                instances,
+            });
+        }
+        Ok(ServiceStatus {
+            name: service.name.clone(),
+            generation: service.generation,
+            mode,
+            frontends: service.frontends.iter().map(|f| format!("{f}/tcp")).collect(),
+            versions,
+        })
+    }
+
+    fn rate(&self, backends: &[u32]) -> super::rates::Rate {
+        self.rates.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(backends)
+    }
+
+    fn instance_status(
+        &self,
+        version: &VersionState,
+        instance: &InstanceState,
+        walk: &Walk,
+        now: u64,
+    ) -> Result<InstanceStatus, ApiError> {
+        let tally = walk.tally(&[instance.backend]);
+        let totals = Totals::read(&self.reader, &[instance.backend])?;
+        let mut counters = totals.counters;
+        counters.evicted = totals.evicted(tally.flows.embryonic);
+        Ok(InstanceStatus {
+            id: instance.id.clone(),
+            addr: instance.addr.to_string(),
+            state: instance_state(version, instance, tally.flows).to_owned(),
+            healthy: None,
+            orphaned: instance.orphaned,
+            flows: tally.flows,
+            counters,
+            last_packet_age_ms: (totals.last_packet > 0)
+                .then(|| self.clock.age64(totals.last_packet, now).as_millis() as u64),
+        })
+    }
+
+    /// All instances.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn instance_lines(&self) -> Result<Vec<InstanceLine>, ApiError> {
+        let status = self.status_of(None).await?;
+        let mut lines = Vec::new();
+        for service in status.services {
+            for version in service.versions {
+                for instance in version.instances {
+                    lines.push(InstanceLine {
+                        service: service.name.clone(),
+                        version: version.name.clone(),
+                        instance,
+                    });
+                }
+            }
+        }
+        Ok(lines)
+    }
+
+    /// Flows and embryos that fit the query, oldest first.
+    ///
+    /// # Errors
+    /// Usage for an unknown service, or the kernel's.
+    pub async fn flow_lines(&self, query: &FlowQuery) -> Result<Vec<FlowLine>, ApiError> {
+        let mut state = self.state().await;
+        if let Some(service) = &query.service {
+            service_mut(&mut state, service)?;
+        }
+        let now = self.jiffies()?;
+        let describe = Describer { state: &state, query, now, daemon: self };
+        let mut lines = Vec::new();
+        self.reader.walk_embryos(|key, embryo| lines.extend(describe.embryo(key, embryo)))?;
+        self.reader.walk_flows(|key, flow| lines.extend(describe.flow(key, flow)))?;
+        lines.sort_by(|a, b| b.age_s.total_cmp(&a.age_s));
+        if let Some(oldest) = query.oldest {
+            lines.truncate(oldest);
+        }
+        Ok(lines)
+    }
+}
+
+fn version_state(version: &VersionState, flows: FlowCounts) -> &'static str {
+    let quiet = flows.active == 0 && flows.embryonic == 0;
+    match (version.weight, version.drain.is_some()) {
+        (1.., _) => "active",
+        (0, true) if quiet => "idle",
+        (0, false) if quiet => "standby",
+        (0, _) => "draining",
+    }
+}
+
+fn instance_state(
+    version: &VersionState,
+    instance: &InstanceState,
+    flows: FlowCounts,
+) -> &'static str {
+    let quiet = flows.active == 0 && flows.embryonic == 0;
+    let closed = !instance.in_ring() || version.drain.is_some();
+    match (closed, quiet) {
+        (true, true) => "idle",
+        (true, false) => "draining",
+        (false, _) if version.weight == 0 && !quiet => "draining",
+        (false, _) => "active",
+    }
+}
+
+/// Turns entries into lines.
+struct Describer<'a> {
+    state: &'a State,
+    query: &'a FlowQuery,
+    now: u64,
+    daemon: &'a Daemon,
+}
+
+impl Describer<'_> {
+    fn flow(&self, key: &FlowKey4, flow: &Flow) -> Option<FlowLine> {
+        let word = FlowWord(flow.state);
+        let state = match word.phase() {
+            Phase::Live if word.half_closed() => "half-closed",
+            Phase::Live => "established",
+            Phase::ClosedFin | Phase::ClosedRst | Phase::Dead => "closed",
+        };
+        let clock = self.daemon.clock;
+        let mut line = self.line(key, flow.backend, flow.generation, state)?;
+        line.age_s = clock.age64(flow.opened_at, self.now).as_secs_f64();
+        line.last_packet_age_ms = millis(clock.age(flow.last_packet, self.now));
+        line.last_data_age_ms = millis(clock.age(flow.last_data, self.now));
+        Some(line)
+    }
+
+    fn embryo(&self, key: &FlowKey4, embryo: &Embryo) -> Option<FlowLine> {
+        let state = match EmbryoWord(embryo.state).phase() {
+            EmbryoPhase::Trial => "trial",
+            EmbryoPhase::Syn | EmbryoPhase::SynAck => "embryonic",
+            EmbryoPhase::Ended => return None,
+        };
+        let mut line = self.line(key, embryo.backend, embryo.generation, state)?;
+        let age = self.daemon.clock.age(embryo.created, self.now);
+        line.age_s = age.as_secs_f64();
+        line.last_packet_age_ms = millis(age);
+        line.last_data_age_ms = millis(age);
+        Some(line)
+    }
+
+    fn line(&self, key: &FlowKey4, backend: u32, generation: u32, state: &str) -> Option<FlowLine> {
+        let (service, version, instance) =
+            self.state.instances().find(|(_, _, instance)| instance.backend == backend)?;
+        let fits = |wanted: &Option<String>, value: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == value)
+        };
+        let query = self.query;
+        if !fits(&query.service, &service.name)
+            || !fits(&query.version, &version.name)
+            || !fits(&query.instance, &instance.id)
+            || !fits(&query.state, state)
+        {
+            return None;
+        }
+        Some(FlowLine {
+            client: format!("{}:{}", std::net::Ipv4Addr::from(key.client), key.client_port.get()),
+            frontend: format!(
+                "{}:{}",
+                std::net::Ipv4Addr::from(key.frontend),
+                key.frontend_port.get()
+            ),
+            service: service.name.clone(),
+            version: version.name.clone(),
+            instance: instance.id.clone(),
+            state: state.to_owned(),
+            generation,
+            age_s: 0.0,
+            last_packet_age_ms: 0,
+            last_data_age_ms: 0,
+        })
+    }
+}
+
+fn millis(age: Duration) -> u64 {
+    age.as_millis() as u64
+}
+
+impl super::core::Core {
+    /// The configured interfaces and how the program runs on them.
+    pub fn interface_status(&self) -> Vec<InterfaceStatus> {
+        let links = self.links.list();
+        self.config
+            .daemon()
+            .interfaces()
+            .iter()
+            .map(|name| {
+                let found = self.interfaces.iter().find(|i| i.name == name.as_str());
+                let mode = match found {
+                    None => "absent",
+                    Some(interface) if !links.contains(&interface.index) => "detached",
+                    Some(interface) => match interface.xdp {
+                        Some((Attached::Native, _)) => "native",
+                        Some((Attached::Generic, _)) => "generic",
+                        None => "detached",
+                    },
+                };
+                InterfaceStatus { name: name.as_str().to_owned(), mode: mode.to_owned() }
+            })
+            .collect()
+    }
+
+    /// Interfaces that are there but lack the program.
+    pub fn detached(&self) -> Vec<String> {
+        self.interface_status()
+            .into_iter()
+            .filter(|interface| interface.mode == "detached")
+            .map(|interface| interface.name)
+            .collect()
+    }
+}

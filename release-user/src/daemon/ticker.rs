@@ -1,0 +1,173 @@
+//! What happens by itself, once a second: rates, first flows, alarms, drains that end, expiry.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use release_common::abi::{Event, GAUGE_ENTRIES};
+
+use super::core::Daemon;
+use super::{events, reaper};
+use crate::api::types::{ApiError, TargetQuery, Verdict};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Parts in ten of the flow table from which the alarm is raised.
+const ALARM_TENTHS: i64 = 8;
+
+/// What was reported already, so that each is reported once.
+#[derive(Default)]
+struct Reported {
+    idle: HashSet<(String, String)>,
+    overdue: HashSet<(String, String)>,
+    table: bool,
+}
+
+impl Daemon {
+    /// Runs until told to stop.
+    pub async fn tick(self: Arc<Self>) {
+        let mut second = tokio::time::interval(SECOND);
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut reap = tokio::time::interval(reaper::INTERVAL);
+        let mut reported = Reported::default();
+        loop {
+            let result = tokio::select! {
+                _ = second.tick() => self.every_second(&mut reported).await,
+                _ = reap.tick() => self.expire().await,
+            };
+            if let Err(error) = result {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    async fn expire(&self) -> Result<(), ApiError> {
+        let removed = self.reap().await?;
+        log::debug!("{removed} flow entries removed");
+        self.collect_orphans().await
+    }
+
+    async fn every_second(&self, reported: &mut Reported) -> Result<(), ApiError> {
+        let state = self.state().await;
+        let mut sample = HashMap::new();
+        for (_, _, instance) in state.instances() {
+            let counters = self.reader.counters(instance.backend)?;
+            sample.insert(instance.backend, (counters.placed, counters.opened));
+        }
+        self.first_flows(&sample).await?;
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).add(Instant::now(), sample);
+        self.table_alarm(reported)?;
+        let mut draining = HashSet::new();
+        for service in &state.services {
+            for version in &service.versions {
+                if let Some(drain) = &version.drain {
+                    draining.insert((service.name.clone(), version.name.clone()));
+                    self.watch_drain(&service.name, &version.name, drain, reported).await?;
+                }
+                for instance in &version.instances {
+                    if let Some(drain) = &instance.drain {
+                        draining.insert((service.name.clone(), instance.id.clone()));
+                        self.watch_drain(&service.name, &instance.id, drain, reported).await?;
+                    }
+                }
+            }
+        }
+        reported.idle.retain(|target| draining.contains(target));
+        reported.overdue.retain(|target| draining.contains(target));
+        Ok(())
+    }
+
+    /// Notes when each version got its first flow.
+    async fn first_flows(&self, sample: &HashMap<u32, (u64, u64)>) -> Result<(), ApiError> {
+        let mut core = self.core.lock().await;
+        let mut changed = Vec::new();
+        for service in &mut core.state.services {
+            let mut touched = false;
+            for version in service.versions.iter_mut().filter(|v| v.first_flow_at.is_none()) {
+                let opened = |i: &crate::control::state::InstanceState| {
+                    sample.get(&i.backend).is_some_and(|(_, opened)| *opened > 0)
+                };
+                if version.instances.iter().any(opened) {
+                    version.first_flow_at = Some(events::now());
+                    touched = true;
+                }
+            }
+            if touched {
+                changed.push(service.clone());
+            }
+        }
+        for service in changed {
+            core.store.save(&service)?;
+        }
+        Ok(())
+    }
+
+    fn table_alarm(&self, reported: &mut Reported) -> Result<(), ApiError> {
+        let capacity = i64::from(self.reader.meta()?.flow_capacity);
+        let entries = self.reader.gauge(GAUGE_ENTRIES)?;
+        let high = entries * 10 >= capacity * ALARM_TENTHS;
+        if high != reported.table {
+            reported.table = high;
+            let (kind, word) = if high { ("alarm", "above") } else { ("alarm-cleared", "below") };
+            let text = format!("flow table {word} 80 %: {entries} of {capacity} entries");
+            self.events.publish(kind, None, None, text);
+        }
+        Ok(())
+    }
+
+    /// Reports a drain's end, and raises its alarm once at the deadline.
+    async fn watch_drain(
+        &self,
+        service: &str,
+        target: &str,
+        drain: &crate::control::state::DrainState,
+        reported: &mut Reported,
+    ) -> Result<(), ApiError> {
+        let name = (service.to_owned(), target.to_owned());
+        if reported.idle.contains(&name) {
+            return Ok(());
+        }
+        let overdue = drain.deadline_s.is_some_and(|deadline| {
+            humantime::parse_rfc3339(&drain.since)
+                .ok()
+                .and_then(|since| since.elapsed().ok())
+                .is_some_and(|elapsed| elapsed.as_secs_f64() >= deadline)
+        });
+        let query = TargetQuery { service: name.0.clone(), target: name.1.clone() };
+        let (_, report) = self.judge(&query).await?;
+        if report.verdict == Verdict::Idle {
+            reported.idle.insert(name);
+            let text = format!("{service}/{target} is idle: nobody loses anything if it stops");
+            self.events.publish("idle", Some(service), Some(target), text);
+        } else if overdue && reported.overdue.insert(name) {
+            let text = format!(
+                "{service}/{target} is {} at its deadline: {}",
+                report.verdict,
+                report.reasons.join("; ")
+            );
+            self.events.publish("alarm", Some(service), Some(target), text);
+        }
+        Ok(())
+    }
+
+    /// Publishes an event of the packet path.
+    pub fn kernel_event(&self, event: &Event) {
+        let client =
+            std::net::SocketAddrV4::new(event.key.client.into(), event.key.client_port.get());
+        let frontend =
+            std::net::SocketAddrV4::new(event.key.frontend.into(), event.key.frontend_port.get());
+        let name = self.core.try_lock().ok().and_then(|core| {
+            core.state
+                .instances()
+                .find(|(_, _, instance)| instance.backend == event.backend)
+                .map(|(service, _, instance)| (service.name.clone(), instance.id.clone()))
+        });
+        let (service, target) = name.unzip();
+        let more = match event.suppressed {
+            0 => String::new(),
+            n => format!(" ({n} events suppressed before this one)"),
+        };
+        let text = format!("{client} to {frontend}, generation {}{more}", event.generation);
+        let kind = events::kind_name(event.kind);
+        self.events.publish(kind, service.as_deref(), target.as_deref(), text);
+    }
+}

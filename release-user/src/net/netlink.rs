@@ -1,0 +1,107 @@
+//! Interfaces and routing changes, by rtnetlink.
+
+use std::io;
+
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_core::NetlinkPayload;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::mpsc;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// How an XDP program is attached, and the program's id.
+    pub xdp: Option<(Attached, u32)>,
+}
+
+/// How an XDP program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// In the driver, or in hardware.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An interface came, went or changed.
+    Links,
+    /// A route, rule, address or neighbour changed.
+    Routing,
+}
+
+/// Lists interfaces.
+///
+/// # Errors
+/// The socket's or the kernel's.
+pub async fn interfaces() -> io::Result<Vec<Interface>> {
+    let (connection, handle, _) = new_connection()?;
+    let connection = tokio::spawn(connection);
+    let links: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;
+    connection.abort();
+    Ok(links.map_err(io::Error::other)?.iter().filter_map(interface).collect())
+}
+
+fn interface(message: &LinkMessage) -> Option<Interface> {
+    let mut found = Interface { name: String::new(), index: message.header.index, xdp: None };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => found.name.clone_from(name),
+            LinkAttribute::Xdp(xdp) => {
+                let mode = xdp.iter().find_map(|nla| match nla {
+                    LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(Attached::Generic),
+                    LinkXdp::Attached(XdpAttached::None) => None,
+                    LinkXdp::Attached(_) => Some(Attached::Native),
+                    _ => None,
+                });
+                let id = xdp.iter().find_map(|nla| match nla {
+                    LinkXdp::ProgId(id) => Some(*id),
+                    _ => None,
+                });
+                found.xdp = mode.map(|mode| (mode, id.unwrap_or(0)));
+            }
+            _ => {}
+        }
+    }
+    (!found.name.is_empty()).then_some(found)
+}
+
+/// Follows changes. When the receiver ends, nothing is followed any more.
+///
+/// # Errors
+/// The socket's.
+pub fn watch() -> io::Result<mpsc::Receiver<Change>> {
+    let (connection, _, mut messages) = new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Neigh,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Nexthop,
+    ])?;
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        while let Some((message, _)) = messages.next().await {
+            let change = match message.payload {
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_),
+                ) => Change::Links,
+                // Anything else, lost messages included: look anew.
+                _ => Change::Routing,
+            };
+            if sender.send(change).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}

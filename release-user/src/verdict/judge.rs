@@ -1,0 +1,227 @@
+//! From facts to a verdict. Pure: every way to `busy` and `unknown` is tested without a kernel.
+
+use std::time::Duration;
+
+use super::walk::{Tally, Totals};
+use crate::api::types::{Evidence, IdleCounts, Verdict};
+
+/// Everything the verdict rests on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Whether the kernel's split and rings leave no way to the target for new flows.
+    pub closed: bool,
+    /// Generation that closed it.
+    pub closed_at: u32,
+    /// Generation in force.
+    pub generation: u32,
+    /// Counters at each sample, the last one taken together with the walk.
+    pub samples: Vec<Totals>,
+    /// Counters after the walk.
+    pub after: Totals,
+    /// Entries that name the target.
+    pub tally: Tally,
+    /// Entries of the flow table in all.
+    pub entries: u64,
+    /// Time since its last packet; `None` if there never was one.
+    pub quiet: Option<Duration>,
+    /// Time it must be quiet.
+    pub settle: Duration,
+    /// Age of the oldest live flow.
+    pub oldest: Option<Duration>,
+    /// Instances of which nothing is known before the tables were made anew.
+    pub lost_past: Vec<String>,
+    /// Interfaces without the program.
+    pub detached: Vec<String>,
+}
+
+/// A verdict with everything that led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it is not `idle`.
+    pub reasons: Vec<String>,
+    /// All items looked at.
+    pub evidence: Vec<Evidence>,
+    /// Counts.
+    pub counts: IdleCounts,
+}
+
+/// How an item speaks if it does not speak for `idle`.
+enum Against {
+    Busy,
+    Unknown,
+}
+
+struct Collector {
+    evidence: Vec<Evidence>,
+    busy: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Collector {
+    fn item(&mut self, name: &str, ok: bool, detail: String, against: Against, reason: String) {
+        self.evidence.push(Evidence { name: name.to_owned(), ok, detail });
+        if !ok {
+            match against {
+                Against::Busy => self.busy.push(reason),
+                Against::Unknown => self.unknown.push(reason),
+            }
+        }
+    }
+}
+
+/// "1 flow", "2 flows".
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Decides. `busy` as soon as one live flow or handshake is seen, whatever else is in doubt;
+/// otherwise anything missing or doubtful makes `unknown`.
+pub fn judge(facts: &Facts) -> Judgement {
+    let mut out = Collector { evidence: Vec::new(), busy: Vec::new(), unknown: Vec::new() };
+    let flows = facts.tally.flows;
+    let evicted = facts.after.evicted(flows.embryonic);
+    placement(facts, &mut out);
+    out.item(
+        "embryos",
+        flows.embryonic == 0,
+        plural(flows.embryonic, "handshake"),
+        Against::Busy,
+        format!("{} in progress", plural(flows.embryonic, "handshake")),
+    );
+    out.item(
+        "flow-table",
+        flows.active == 0,
+        format!("{} of {} table entries", flows.active, facts.entries),
+        Against::Busy,
+        plural(flows.active, "active flow"),
+    );
+    accounting(facts, evicted, &mut out);
+    let quiet = facts.quiet.is_none_or(|quiet| quiet >= facts.settle);
+    let since = facts.quiet.map_or("no packet ever".to_owned(), |quiet| {
+        format!(
+            "last packet {} ms ago, settle is {} ms",
+            quiet.as_millis(),
+            facts.settle.as_millis()
+        )
+    });
+    // Retransmits after a close, or traffic that belongs to nothing we know: wait.
+    out.item("quiet", quiet, since.clone(), Against::Unknown, format!("not settled: {since}"));
+    let lost = facts.lost_past.join(", ");
+    out.item(
+        "known-since-start",
+        facts.lost_past.is_empty(),
+        if lost.is_empty() { "tables cover its whole service".to_owned() } else { lost.clone() },
+        Against::Unknown,
+        format!("the flow table was made anew while in service: {lost}"),
+    );
+    let detached = facts.detached.join(", ");
+    out.item(
+        "attached",
+        facts.detached.is_empty(),
+        if detached.is_empty() { "on every interface".to_owned() } else { detached.clone() },
+        Against::Unknown,
+        format!("the program is not attached to {detached}"),
+    );
+    let verdict = if !out.busy.is_empty() {
+        Verdict::Busy
+    } else if !out.unknown.is_empty() {
+        Verdict::Unknown
+    } else {
+        Verdict::Idle
+    };
+    let mut reasons = out.busy;
+    reasons.extend(out.unknown);
+    let counters = &facts.after.counters;
+    Judgement {
+        verdict,
+        reasons,
+        evidence: out.evidence,
+        counts: IdleCounts {
+            embryonic: flows.embryonic,
+            active: flows.active,
+            half_closed: flows.half_closed,
+            closing: flows.closing,
+            expired_unproven: counters.expired,
+            untracked: counters.untracked,
+            evicted,
+        },
+    }
+}
+
+/// Is there, and was there, any way for new flows since it was closed?
+fn placement(facts: &Facts, out: &mut Collector) {
+    let newest = facts.tally.newest_generation;
+    out.item(
+        "closed-to-new-flows",
+        facts.closed,
+        if facts.closed {
+            format!("since generation {}", facts.closed_at)
+        } else {
+            format!("generation {} places new flows on it", facts.generation)
+        },
+        Against::Busy,
+        "takes new flows (shift its weight away or drain it)".to_owned(),
+    );
+    out.item(
+        "no-new-flows",
+        newest < facts.closed_at,
+        if newest < facts.closed_at {
+            format!("none placed since generation {}", facts.closed_at)
+        } else {
+            format!("an entry of generation {newest} names it")
+        },
+        Against::Unknown,
+        format!("an entry of generation {newest} names it, closed at {}", facts.closed_at),
+    );
+    let grown = facts.samples.windows(2).any(|pair| {
+        let count = |totals: &Totals| totals.counters.opened + totals.counters.adopted;
+        count(&pair[0]) != count(&pair[1])
+    });
+    out.item(
+        "opened-frozen",
+        !grown,
+        format!("over {} samples", facts.samples.len()),
+        Against::Busy,
+        "flows were opened while it was watched".to_owned(),
+    );
+}
+
+/// Does everything that was counted add up?
+fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
+    let active = facts.tally.flows.active as i64;
+    let (before, after) =
+        (facts.samples.last().map_or(facts.after.live(), Totals::live), facts.after.live());
+    // While it is busy the two are never taken at the same moment.
+    let drift = after - active;
+    out.item(
+        "conservation",
+        drift == 0 || before != after,
+        format!("counters say {after} live, the table {active}"),
+        Against::Unknown,
+        format!("counters and table differ by {drift}"),
+    );
+    let counters = &facts.after.counters;
+    out.item(
+        "expired-unproven",
+        counters.expired == 0,
+        plural(counters.expired, "flow"),
+        Against::Unknown,
+        format!("{} ended by a timer, which proves no close", plural(counters.expired, "flow")),
+    );
+    out.item(
+        "untracked",
+        counters.untracked == 0,
+        plural(counters.untracked, "flow"),
+        Against::Unknown,
+        format!("{} forwarded without an entry", plural(counters.untracked, "flow")),
+    );
+    out.item(
+        "embryos-evicted",
+        evicted == 0,
+        evicted.to_string(),
+        Against::Unknown,
+        format!("{evicted} of its handshakes were evicted from their table"),
+    );
+}

@@ -1,0 +1,173 @@
+//! What the tables say of each instance at one moment.
+
+use std::collections::HashMap;
+
+use release_common::abi::{Embryo, Flow};
+use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+
+use crate::api::types::{FlowCounts, InstanceCounters};
+use crate::kernel::{KernelError, Maps};
+
+/// Entries that name one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries by state.
+    pub flows: FlowCounts,
+    /// Highest generation among flows and handshakes; trials carry the generation of the time they
+    /// were tried and say nothing about placement.
+    pub newest_generation: u32,
+    /// Jiffies at which the oldest live flow was opened.
+    pub oldest_opened_at: Option<u64>,
+}
+
+impl Tally {
+    /// Adds another instance's entries.
+    pub fn add(&mut self, other: &Self) {
+        self.flows.embryonic += other.flows.embryonic;
+        self.flows.active += other.flows.active;
+        self.flows.half_closed += other.flows.half_closed;
+        self.flows.closing += other.flows.closing;
+        self.newest_generation = self.newest_generation.max(other.newest_generation);
+        self.oldest_opened_at = match (self.oldest_opened_at, other.oldest_opened_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// Counts a flow.
+    pub fn flow(&mut self, flow: &Flow) {
+        let word = FlowWord(flow.state);
+        match word.phase() {
+            Phase::Live => {
+                self.flows.active += 1;
+                self.flows.half_closed += u64::from(word.half_closed());
+                self.oldest_opened_at =
+                    Some(self.oldest_opened_at.map_or(flow.opened_at, |o| o.min(flow.opened_at)));
+            }
+            Phase::ClosedFin | Phase::ClosedRst | Phase::Dead => self.flows.closing += 1,
+        }
+        self.newest_generation = self.newest_generation.max(flow.generation);
+    }
+
+    /// Counts an embryo.
+    pub fn embryo(&mut self, embryo: &Embryo) {
+        match EmbryoWord(embryo.state).phase() {
+            EmbryoPhase::Ended => {}
+            phase => {
+                self.flows.embryonic += 1;
+                if phase != EmbryoPhase::Trial {
+                    self.newest_generation = self.newest_generation.max(embryo.generation);
+                }
+            }
+        }
+    }
+}
+
+/// All entries, by instance.
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    /// By instance id.
+    pub by_backend: HashMap<u32, Tally>,
+    /// Entries of the flow table.
+    pub entries: u64,
+    /// Embryos.
+    pub embryos: u64,
+}
+
+impl Walk {
+    /// Walks embryos, then flows: an entry moves in that direction only, so none is missed.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub fn take(maps: &Maps) -> Result<Self, KernelError> {
+        let mut walk = Self::default();
+        maps.walk_embryos(|_, embryo| {
+            walk.embryos += 1;
+            walk.by_backend.entry(embryo.backend).or_default().embryo(embryo);
+        })?;
+        maps.walk_flows(|_, flow| {
+            walk.entries += 1;
+            walk.by_backend.entry(flow.backend).or_default().flow(flow);
+        })?;
+        Ok(walk)
+    }
+
+    /// Entries that name any of `backends`.
+    pub fn tally(&self, backends: &[u32]) -> Tally {
+        let mut total = Tally::default();
+        for backend in backends {
+            if let Some(tally) = self.by_backend.get(backend) {
+                total.add(tally);
+            }
+        }
+        total
+    }
+}
+
+/// Counters of some instances, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// As shown to people; `evicted` is filled in by [`Totals::evicted`].
+    pub counters: InstanceCounters,
+    /// Embryos made by anything but a split.
+    pub trials: u64,
+    /// Embryos that ended in the packet path.
+    pub embryos_ended: u64,
+    /// Embryos removed because they were too old.
+    pub embryos_expired: u64,
+    /// Jiffies at the last packet, 0 for none.
+    pub last_packet: u64,
+}
+
+impl Totals {
+    /// Reads and adds up the counters of `backends`.
+    ///
+    /// What was removed by programs run from user space is read first, then what closed, then what
+    /// opened: a race over-estimates activity.
+    ///
+    /// # Errors
+    /// The system call's.
+    pub fn read(maps: &Maps, backends: &[u32]) -> Result<Self, KernelError> {
+        let mut total = Self::default();
+        for &backend in backends {
+            let user = maps.user_counters(backend)?;
+            let kernel = maps.counters(backend)?;
+            let sum = &mut total.counters;
+            sum.placed += kernel.placed;
+            sum.opened += kernel.opened;
+            sum.adopted += kernel.adopted;
+            sum.closed_fin += kernel.closed_fin;
+            sum.closed_rst =
+                sum.closed_rst.wrapping_add(kernel.closed_rst).wrapping_sub(kernel.reopened);
+            sum.superseded += kernel.superseded;
+            sum.expired += user.expired;
+            sum.forced += user.forced;
+            sum.refused += kernel.refused;
+            sum.untracked += kernel.untracked;
+            sum.unverified += kernel.unverified;
+            sum.packets += kernel.packets;
+            sum.bytes += kernel.bytes;
+            total.trials += kernel.trials;
+            total.embryos_ended += kernel.embryos_ended;
+            total.embryos_expired += user.embryos_expired;
+            total.last_packet = total.last_packet.max(kernel.last_packet);
+        }
+        Ok(total)
+    }
+
+    /// Flows that must be live if every step was counted once.
+    pub fn live(&self) -> i64 {
+        let c = &self.counters;
+        (c.opened + c.adopted) as i64
+            - (c.closed_fin.wrapping_add(c.closed_rst) as i64)
+            - (c.superseded + c.expired + c.forced) as i64
+    }
+
+    /// Embryos that vanished without being counted, given those present.
+    pub fn evicted(&self, present: u64) -> u64 {
+        let c = &self.counters;
+        let made = c.placed + self.trials;
+        let accounted = c.opened + c.adopted + self.embryos_ended + self.embryos_expired + present;
+        made.saturating_sub(accounted)
+    }
+}
