@@ -78,7 +78,8 @@ pub fn now() -> String {
 /// # Errors
 /// If the ring buffer cannot be awaited.
 pub async fn follow(ring: RingBuf<MapData>, each: impl Fn(&Event) + Send) -> std::io::Result<()> {
-    let mut ring = AsyncFd::register(ring)?;
+    // SAFETY: the ring buffer owns its descriptor for as long as it lives.
+    let mut ring = unsafe { AsyncFd::register(ring) }?;
     loop {
         let mut guard = ring.readable_mut().await?;
         let inner = guard.get_inner_mut();

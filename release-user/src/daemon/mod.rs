@@ -227,7 +227,8 @@ fn monotonic() -> sd_notify::NotifyState<'static> {
 
 /// Hands the kernel programs' log records to `log`.
 async fn flush_log(logger: EbpfLogger<&'static dyn log::Log>) {
-    let Ok(mut logger) = AsyncFd::register(logger) else { return };
+    // SAFETY: the logger owns its ring buffer's descriptor for as long as it lives.
+    let Ok(mut logger) = (unsafe { AsyncFd::register(logger) }) else { return };
     log::debug!("kernel log on descriptor {:?}", logger.get_ref().as_fd());
     while let Ok(mut guard) = logger.readable_mut().await {
         guard.get_inner_mut().flush();
