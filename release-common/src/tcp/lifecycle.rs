@@ -49,7 +49,7 @@ pub struct Facts {
     pub fin: bool,
     /// Acknowledges the other end's FIN.
     pub acks_fin: bool,
-    /// Carries data beyond what was taken for the sender's FIN.
+    /// Carries data in the place of what was taken for the sender's FIN, or beyond.
     pub beyond_fin: bool,
     /// Valid, and no reset: its sender has a connection.
     pub alive: bool,
@@ -135,7 +135,9 @@ pub const fn judge(
         reset: false,
         fin: segment.has(flag::FIN) && !after(me.next, data_end),
         acks_fin: word.fin_seen(to) && segment.ack == peer.fin,
-        beyond_fin: word.fin_seen(from) && after(data_end.wrapping_add(1), me.fin),
+        beyond_fin: word.fin_seen(from)
+            && (after(segment.seq, me.fin)
+                || segment.payload() > 0 && after(data_end, me.fin.wrapping_sub(1))),
         alive: true,
     })
 }

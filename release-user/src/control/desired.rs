@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bytemuck::Zeroable;
 use release_common::abi::{
-    Backend, BackendRef, Endpoint4, FRONTENDS_PER_SERVICE, PortBits, Service, Split,
-    SplitEntry, VERSIONS_PER_SERVICE, backend_state, refusal,
+    Backend, BackendRef, Endpoint4, FRONTENDS_PER_SERVICE, PortBits, Service, Split, SplitEntry,
+    VERSIONS_PER_SERVICE, backend_state, refusal,
 };
 
 use super::state::{ServiceState, State};

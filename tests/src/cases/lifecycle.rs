@@ -181,9 +181,9 @@ pub fn cases() -> Vec<Case> {
                 packets([client(flags::SYN, u32::MAX - 100, 0)
                     .to(0, release_common::reason::Reason::Placed)]),
                 packets([server(flags::SYN | ACK, u32::MAX - 200, u32::MAX - 99)]),
-                packets([client(ACK, u32::MAX - 99, u32::MAX - 199).data(99)]),
+                packets([client(ACK, u32::MAX - 99, u32::MAX - 199).data(100)]),
                 packets([client(FIN, 0, u32::MAX - 199).data(10)]),
-                packets([server(ACK, u32::MAX - 199, 11).data(199), client(ACK, 11, 0)]),
+                packets([server(ACK, u32::MAX - 199, 11).data(200), client(ACK, 11, 0)]),
                 packets([server(FIN, 0, 11), client(ACK, 11, 1)]),
                 closed_once(),
             ],
