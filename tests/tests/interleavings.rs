@@ -1,6 +1,7 @@
 //! Two packets of one flow "at once": while the first is under way, the second goes through the
 //! whole packet path before the first's `k`-th look at the tables, for every `k`.
 
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use release_common::abi::{Be16, Counters, FlowKey4};
@@ -26,12 +27,14 @@ fn client() -> SocketAddrV4 {
 struct World {
     tables: ModelTables,
     server: SocketAddrV4,
+    /// What became of the packet that was interrupted, and where it went.
+    interrupted: Cell<Option<(Action, SocketAddrV4)>>,
 }
 
 impl World {
     fn new(scene: &Scene) -> Self {
         let server = scene.versions[0].instances[0].socket;
-        Self { tables: ModelTables::new(scene, 8, 8), server }
+        Self { tables: ModelTables::new(scene, 8, 8), server, interrupted: Cell::new(None) }
     }
 
     fn frontend(&self, index: usize) -> SocketAddrV4 {
@@ -69,6 +72,19 @@ impl World {
 
     fn run(&self, frame: &[u8]) -> Outcome {
         self.tables.run(frame).0
+    }
+
+    /// The interrupted packet, if it was sent, went to the pinned instance.
+    fn interrupted_stayed(&self) {
+        if let Some((Action::Send, to)) = self.interrupted.get() {
+            assert_eq!(to, self.server);
+        }
+    }
+
+    /// A handshake about to complete, while new flows go elsewhere already.
+    fn half_open_and_shifted(&mut self) {
+        self.half_open();
+        self.tables.shift(&[0, 1]);
     }
 
     fn half_open(&mut self) {
@@ -147,7 +163,8 @@ fn interleave(
         prepare(&mut world);
         let fired = {
             let hooked = Hooked::new(&world.tables, k, |tables| second(&world, tables));
-            run_on(&hooked, &first(&world));
+            let (outcome, out) = run_on(&hooked, &first(&world));
+            world.interrupted.set(Some((outcome.action, destination(&out))));
             hooked.fired()
         };
         println!("call {k}");
@@ -185,7 +202,8 @@ fn scene() -> Scene {
 #[test]
 fn ack_and_its_duplicate_open_once() {
     let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
-    pair(&scene(), World::half_open, ack, ack, |world| {
+    pair(&scene(), World::half_open_and_shifted, ack, ack, |world| {
+        world.interrupted_stayed();
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
         assert!(world.tables.embryos.all().is_empty());
     });
@@ -198,12 +216,39 @@ fn ack_and_data_open_once() {
         let frontend = world.frontend(0);
         Tcp::new(client(), frontend, ACK).numbers(C + 1, S + 1).data(10).build()
     };
-    pair(&scene(), World::half_open, ack, data, |world| {
+    pair(&scene(), World::half_open_and_shifted, ack, data, |world| {
+        world.interrupted_stayed();
         world.run(&data(world));
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
         world.run(&world.from_server(ACK, S + 1, C + 11));
         assert_eq!(world.sum(Counter::Unverified), 0);
     });
+}
+
+/// A SYN that comes again while its handshake completes goes to the same instance.
+#[test]
+fn repeated_syn_and_the_ack() {
+    let syn = |world: &World| world.from_client(SYN, C, 0);
+    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    pair(&scene(), World::half_open_and_shifted, syn, ack, |world| {
+        world.interrupted_stayed();
+        assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
+    });
+}
+
+/// A server's packet is never left to the host untranslated while its handshake completes: the
+/// client would answer it with a RST that kills the connection.
+#[test]
+fn servers_packet_and_the_ack() {
+    let syn_ack = |world: &World| world.from_server(SYN | ACK, S, C + 1);
+    let data = |world: &World| world.from_server(ACK, S + 1, C + 1);
+    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    for other in [&syn_ack as &dyn Fn(&World) -> Vec<u8>, &data] {
+        pair(&scene(), World::half_open, other, ack, |world| {
+            assert_ne!(world.interrupted.get().map(|run| run.0), Some(Action::Pass));
+            assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
+        });
+    }
 }
 
 #[test]
@@ -280,7 +325,7 @@ fn a_syn_and_its_repetition_across_a_shift_go_to_one_instance() {
     for k in 0..MANY {
         let world = World::new(&scene());
         let syn = world.from_client(SYN, C, 0);
-        let seen = std::cell::Cell::new(None);
+        let seen = Cell::new(None);
         let hooked = Hooked::new(&world.tables, k, |tables| {
             tables.shift(&[0, 1]);
             let (outcome, out) = tables.run(&syn);

@@ -6,3 +6,6 @@ pub mod commands;
 pub mod desired;
 pub mod reconcile;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

@@ -137,3 +137,48 @@ impl Store for SqliteStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, id: u32) -> ServiceState {
+        ServiceState {
+            name: name.to_owned(),
+            id,
+            generation: 3,
+            frontends: vec!["192.0.2.1:80".parse().unwrap()],
+            removed: false,
+            versions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        store.save(&service("b", 1)).unwrap();
+        store.save(&service("a", 0)).unwrap();
+        store.save(&ServiceState { generation: 4, ..service("b", 1) }).unwrap();
+        store.set_note("k", Some("v")).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded, [service("a", 0), ServiceState { generation: 4, ..service("b", 1) }]);
+        assert_eq!(store.note("k").unwrap().as_deref(), Some("v"));
+        store.remove("a").unwrap();
+        store.set_note("k", None).unwrap();
+        assert_eq!(store.load().unwrap().len(), 1);
+        assert_eq!(store.note("k").unwrap(), None);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("state.db")).unwrap();
+        db.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(db);
+        let error = SqliteStore::open(folder.path()).err().unwrap();
+        assert!(error.to_string().contains("99"), "{error}");
+    }
+}

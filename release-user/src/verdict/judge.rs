@@ -225,3 +225,7 @@ fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
         format!("{evicted} of its handshakes were evicted from their table"),
     );
 }
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

@@ -1,0 +1,197 @@
+//! Commands and reconciliation on plain values.
+
+use std::collections::BTreeMap;
+
+use super::commands::{Target, drain, shift, undrain};
+use super::desired::Desired;
+use super::reconcile::reconcile;
+use super::state::{DrainState, ServiceState, State};
+use crate::api::types::ErrorCode;
+use crate::config::Config;
+
+fn config(versions: &[(&str, u32, &[&str])]) -> Config {
+    let mut text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+                    frontends = [\"192.0.2.10:80/tcp\"]\n"
+        .to_owned();
+    for (name, weight, instances) in versions {
+        let quoted: Vec<String> = instances.iter().map(|i| format!("{i:?}")).collect();
+        text += &format!(
+            "[[service.version]]\nname = {name:?}\nweight = {weight}\ninstances = [{}]\n",
+            quoted.join(", ")
+        );
+    }
+    Config::from_str(&text, "test.toml").unwrap()
+}
+
+fn two_versions() -> Config {
+    config(&[("v1", 100, &["10.0.0.1:80", "10.0.0.2:80"]), ("v2", 0, &["10.0.0.3:80"])])
+}
+
+fn started() -> (State, Config) {
+    let config = two_versions();
+    (reconcile(&State::default(), &config, 1).0, config)
+}
+
+fn web(state: &mut State) -> &mut ServiceState {
+    state.service_mut("web").unwrap()
+}
+
+fn weights(pairs: &[(&str, u32)]) -> BTreeMap<String, u32> {
+    pairs.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect()
+}
+
+fn a_drain() -> DrainState {
+    DrainState { weight_before: 0, since: "2026-01-01T00:00:00Z".to_owned(), deadline_s: None }
+}
+
+#[test]
+fn first_configuration_gives_ids_and_weights() {
+    let (mut state, _) = started();
+    let service = web(&mut state);
+    assert_eq!(service.generation, 1);
+    assert_eq!(service.weights(), weights(&[("v1", 100), ("v2", 0)]));
+    let mut ids: Vec<u32> = service.instances().map(|(_, i)| i.backend).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3]);
+    assert_ne!(service.versions[0].ring, service.versions[1].ring);
+}
+
+#[test]
+fn the_same_configuration_changes_nothing() {
+    let (state, config) = started();
+    let (again, changes) = reconcile(&state, &config, 2);
+    assert_eq!(again, state);
+    assert!(changes.is_empty());
+}
+
+/// State owns the weights: a reload never resets a shift or a drain.
+#[test]
+fn a_reload_keeps_weights_and_drains() {
+    let (mut state, config) = started();
+    shift(web(&mut state), &weights(&[("v1", 0), ("v2", 5)]), false).unwrap();
+    let target = Target::Version("v1".to_owned());
+    drain(web(&mut state), &target, &a_drain(), false).unwrap();
+    let (again, _) = reconcile(&state, &config, 1);
+    assert_eq!(again, state);
+}
+
+#[test]
+fn a_removed_instance_is_kept_as_orphan_and_off_the_ring() {
+    let (state, _) = started();
+    let fewer = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.3:80"])]);
+    let (mut next, changes) = reconcile(&state, &fewer, 1);
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    let service = web(&mut next);
+    assert_eq!(service.generation, 2);
+    let orphan = service.versions[0].instances.iter().find(|i| i.orphaned).unwrap();
+    assert_eq!((orphan.id.as_str(), orphan.closed_at), ("10.0.0.2:80", 2));
+    let desired = Desired::of(&next, &fewer);
+    let ring =
+        desired.services[&0].rings.values().find(|r| r.members.len() == 1 && r.members[0].id == 1);
+    assert!(ring.is_some(), "off the ring");
+    assert!(desired.backend_ids.len() == 3, "replies still find their way");
+}
+
+/// An in-place upgrade gives the same address a new id; the old one keeps its flows.
+#[test]
+fn an_address_that_moves_gets_a_new_id() {
+    let (state, _) = started();
+    let moved = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.2:80"])]);
+    let (next, _) = reconcile(&state, &moved, 1);
+    let ids: Vec<(String, u32, bool)> = next
+        .instances()
+        .filter(|(_, _, i)| i.id == "10.0.0.2:80")
+        .map(|(_, v, i)| (v.name.clone(), i.backend, i.orphaned))
+        .collect();
+    assert_eq!(ids, [("v1".to_owned(), 2, true), ("v2".to_owned(), 4, false)]);
+    let desired = Desired::of(&next, &moved);
+    let address: std::net::SocketAddrV4 = "10.0.0.2:80".parse().unwrap();
+    assert_eq!(desired.backend_ids[&address.into()].backend, 4);
+}
+
+#[test]
+fn a_removed_service_keeps_its_frontends_for_replies_only() {
+    let (state, _) = started();
+    let none = Config::from_str("schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n", "t").unwrap();
+    let (next, _) = reconcile(&state, &none, 1);
+    assert!(next.services[0].removed);
+    let desired = Desired::of(&next, &none);
+    assert!(desired.services[&0].frontends.is_empty());
+    assert_eq!(desired.services[&0].service.frontend_count, 1);
+    assert!(desired.services[&0].split.entries.iter().all(|entry| entry.bound == 0));
+}
+
+#[test]
+fn shifting_all_weight_away_is_a_conflict() {
+    let (mut state, _) = started();
+    let before = state.clone();
+    let error = shift(web(&mut state), &weights(&[("v1", 0)]), false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert_eq!(state, before, "nothing changed");
+    assert!(shift(web(&mut state), &weights(&[("v1", 0)]), true).unwrap());
+    assert_eq!(web(&mut state).generation, 2);
+}
+
+#[test]
+fn an_unknown_version_is_a_usage_error_and_changes_nothing() {
+    let (mut state, _) = started();
+    let before = state.clone();
+    let error = shift(web(&mut state), &weights(&[("v2", 10), ("v9", 1)]), false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Usage);
+    assert!(error.message.contains("v9"));
+    assert!(error.hint.unwrap().contains("v1, v2"));
+    assert_eq!(state, before);
+}
+
+#[test]
+fn a_shift_to_the_same_weights_keeps_the_generation() {
+    let (mut state, _) = started();
+    assert!(!shift(web(&mut state), &weights(&[("v1", 100)]), false).unwrap());
+    assert_eq!(web(&mut state).generation, 1);
+}
+
+#[test]
+fn drain_and_undrain_return_to_the_weight_before() {
+    let (mut state, _) = started();
+    shift(web(&mut state), &weights(&[("v2", 50)]), false).unwrap();
+    let target = Target::Version("v1".to_owned());
+    assert!(drain(web(&mut state), &target, &a_drain(), false).unwrap());
+    assert_eq!(web(&mut state).version("v1").unwrap().closed_at, 3);
+    // Again: nothing but perhaps a new deadline.
+    assert!(!drain(web(&mut state), &target, &a_drain(), false).unwrap());
+    assert!(undrain(web(&mut state), &target).unwrap());
+    assert_eq!(web(&mut state).weights(), weights(&[("v1", 100), ("v2", 50)]));
+}
+
+#[test]
+fn draining_the_last_serving_version_is_a_conflict() {
+    let (mut state, _) = started();
+    let target = Target::Version("v1".to_owned());
+    let error = drain(web(&mut state), &target, &a_drain(), false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+}
+
+#[test]
+fn draining_the_last_instance_of_a_version_with_weight_is_a_conflict() {
+    let (mut state, _) = started();
+    shift(web(&mut state), &weights(&[("v2", 50)]), false).unwrap();
+    let target = Target::find(web(&mut state), "10.0.0.3:80").unwrap();
+    let error = drain(web(&mut state), &target, &a_drain(), false).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    // One of two is fine, and its ring loses it.
+    let target = Target::find(web(&mut state), "10.0.0.1:80").unwrap();
+    assert!(drain(web(&mut state), &target, &a_drain(), false).unwrap());
+    let instance = &web(&mut state).versions[0].instances[0];
+    assert!(!instance.in_ring());
+    assert_eq!(instance.closed_at, 3);
+}
+
+/// Undraining a version whose drain began at weight 0 leaves it there.
+#[test]
+fn undrain_of_a_standby_version_gives_it_no_weight() {
+    let (mut state, _) = started();
+    let target = Target::Version("v2".to_owned());
+    drain(web(&mut state), &target, &a_drain(), false).unwrap();
+    undrain(web(&mut state), &target).unwrap();
+    assert_eq!(web(&mut state).version("v2").unwrap().weight, 0);
+}
