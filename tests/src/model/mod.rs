@@ -1,7 +1,9 @@
 //! The packet path's surroundings without a kernel: what the maps hold, as plain data ([`scene`]),
 //! hash tables that reuse their elements as the kernel's do ([`slab`]), and
-//! [`Tables`](release_common::pipeline::Tables) over them ([`tables`]).
+//! [`Tables`](release_common::pipeline::Tables) over them ([`tables`]); and TCP connections to send
+//! through ([`conversation`]).
 
+pub mod conversation;
 pub mod hooked;
 pub mod scene;
 pub mod slab;
