@@ -8,10 +8,10 @@ use release_user::kernel::{Clock, KernelError, Maps, Programs, load};
 struct Pins(PathBuf);
 
 impl Pins {
-    fn new(name: &str) -> Self {
+    fn new(name: &str) -> std::io::Result<Self> {
         let path = Path::new("/sys/fs/bpf").join(format!("rt-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
     }
 }
 
@@ -24,7 +24,7 @@ impl Drop for Pins {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn loads_and_is_adopted() {
-    let pins = Pins::new("load");
+    let pins = Pins::new("load").unwrap();
     let first = load(&pins.0, 4096, 1024, 0).unwrap();
     assert!(first.created);
     let mut maps = Maps::open(&pins.0).unwrap();
@@ -49,7 +49,7 @@ fn loads_and_is_adopted() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn refuses_another_abi_version() {
-    let pins = Pins::new("abi");
+    let pins = Pins::new("abi").unwrap();
     drop(load(&pins.0, 4096, 1024, 0).unwrap());
     let mut maps = Maps::open(&pins.0).unwrap();
     let mut meta = maps.meta().unwrap();

@@ -2,12 +2,13 @@
 //! by RST.
 
 use std::io;
-use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, sendto,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -61,4 +62,16 @@ pub fn half_close(stream: &TcpStream) -> io::Result<()> {
 
 fn set_send_timeout(fd: &OwnedFd, timeout: TimeVal) -> io::Result<()> {
     Ok(setsockopt(fd, sockopt::SendTimeout, &timeout)?)
+}
+
+/// Sends an IPv4 packet as it is, header included. Runs in the calling thread's namespace.
+///
+/// # Errors
+/// No root, no route.
+pub fn send_packet(packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
+    let raw = SockProtocol::Raw;
+    let fd = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, raw)?;
+    let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+    sendto(fd.as_raw_fd(), packet, &to, MsgFlags::empty())?;
+    Ok(())
 }

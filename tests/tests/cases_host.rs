@@ -102,7 +102,11 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
+        #![proptest_config(ProptestConfig {
+            cases: 512,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         /// Any bytes: no panic, and what is passed is as it was, unless it was translated for the
         /// kernel (which needs a flow, and there is none).

@@ -109,7 +109,8 @@ impl World {
         let instances = self.tables.scene().instances();
         instances
             .map(|instance| {
-                let fields: [u64; Counters::FIELDS] = bytemuck::cast(self.tables.counters(instance.id));
+                let fields: [u64; Counters::FIELDS] =
+                    bytemuck::cast(self.tables.counters(instance.id));
                 fields[counter as usize]
             })
             .sum()
@@ -313,10 +314,16 @@ fn two_resets_close_once() {
 #[test]
 fn two_syns_of_one_tuple_make_one_embryo() {
     let syn = |world: &World| world.from_client(SYN, C, 0);
-    pair(&scene(), |_| {}, syn, syn, |world| {
-        assert_eq!(world.sum(Counter::Placed), 1);
-        assert_eq!(world.tables.embryos.all().len(), 1);
-    });
+    pair(
+        &scene(),
+        |_| {},
+        syn,
+        syn,
+        |world| {
+            assert_eq!(world.sum(Counter::Placed), 1);
+            assert_eq!(world.tables.embryos.all().len(), 1);
+        },
+    );
 }
 
 /// While one CPU places a SYN, the split changes and the client's SYN arrives again elsewhere.
@@ -347,13 +354,19 @@ fn siblings_on_one_instance_never_both() {
     let one = Scene::new(&[1, 0], 1);
     let first = |world: &World| world.to_frontend(0, SYN, C, 0);
     let second = |world: &World| world.to_frontend(1, SYN, C, 0);
-    pair(&one, |_| {}, first, second, |world| {
-        assert!(world.tables.embryos.all().len() <= 1);
-        // Whatever was dropped: the clients try again, and one of them gets through.
-        world.run(&first(world));
-        world.run(&second(world));
-        assert_eq!(world.tables.embryos.all().len(), 1);
-    });
+    pair(
+        &one,
+        |_| {},
+        first,
+        second,
+        |world| {
+            assert!(world.tables.embryos.all().len() <= 1);
+            // Whatever was dropped: the clients try again, and one of them gets through.
+            world.run(&first(world));
+            world.run(&second(world));
+            assert_eq!(world.tables.embryos.all().len(), 1);
+        },
+    );
 }
 
 #[test]
@@ -475,9 +488,8 @@ fn an_element_reused_under_a_packet_is_not_taken_for_the_old_flow() {
     let other = |world: &World, tables: &ModelTables| {
         tables.reap(&world.key(0));
         let client = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 99), 50_000);
-        let send = |flags, seq, ack| {
-            Tcp::new(client, world.frontend(0), flags).numbers(seq, ack).build()
-        };
+        let send =
+            |flags, seq, ack| Tcp::new(client, world.frontend(0), flags).numbers(seq, ack).build();
         let server = destination(&tables.run(&send(SYN, C, 0)).1);
         tables.run(&Tcp::new(server, client, SYN | ACK).numbers(S, C + 1).build());
         tables.run(&send(ACK, C + 1, S + 1));

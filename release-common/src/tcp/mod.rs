@@ -1,6 +1,8 @@
 //! The lifecycle of a tracked connection.
 
 pub mod lifecycle;
+#[cfg(test)]
+mod tests;
 pub mod word;
 
 /// Whether sequence number `a` comes after `b` (RFC 9293 §3.4: arithmetic modulo 2^32).

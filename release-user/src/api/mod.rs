@@ -22,6 +22,8 @@
 //! [`ErrorBody`] with a fitting HTTP status.
 
 pub mod client;
+mod contract;
+mod error;
 pub mod server;
 mod socket;
 pub mod types;

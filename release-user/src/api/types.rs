@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::contract::Api;
+pub use super::error::{ApiError, ErrorCode};
+
 /// Version of the JSON documents.
 pub const SCHEMA: u32 = 1;
 
@@ -400,114 +403,4 @@ pub struct Explanation {
 pub struct Reloaded {
     /// What changed, one line each; empty if nothing did.
     pub changes: Vec<String>,
-}
-
-/// Kinds of failure, each with its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// A bug or a failure of the system.
-    Internal,
-    /// Wrong arguments, unknown names, wrong configuration.
-    Usage,
-    /// Held or busy.
-    Busy,
-    /// The evidence does not suffice.
-    Unknown,
-    /// Contradicts the present state.
-    Conflict,
-    /// A wait timed out.
-    Timeout,
-}
-
-impl ErrorCode {
-    /// Exit code of the command line.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Internal => 1,
-            Self::Usage => 2,
-            Self::Busy => 4,
-            Self::Unknown => 6,
-            Self::Conflict => 8,
-            Self::Timeout => 9,
-        }
-    }
-}
-
-/// An error as it travels and as it is printed: `error: what: why (hint)`.
-#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// Its kind.
-    pub code: ErrorCode,
-    /// `what: why`
-    pub message: String,
-    /// What to do.
-    pub hint: Option<String>,
-}
-
-impl ApiError {
-    /// An error without a hint.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
-    }
-
-    /// The same with a hint.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-/// What the daemon offers; the server is generic over it.
-pub trait Api: Send + Sync + 'static {
-    /// Services, versions, instances, flows; all, or one service.
-    fn status(
-        &self,
-        service: Option<String>,
-    ) -> impl Future<Output = Result<Status, ApiError>> + Send;
-    /// Flows.
-    fn flows(
-        &self,
-        query: FlowQuery,
-    ) -> impl Future<Output = Result<Vec<FlowLine>, ApiError>> + Send;
-    /// Instances.
-    fn instances(&self) -> impl Future<Output = Result<Vec<InstanceLine>, ApiError>> + Send;
-    /// Changes weights.
-    fn shift(
-        &self,
-        request: ShiftRequest,
-    ) -> impl Future<Output = Result<InForce, ApiError>> + Send;
-    /// Takes a version or instance out of new flows.
-    fn drain(
-        &self,
-        request: DrainRequest,
-    ) -> impl Future<Output = Result<InForce, ApiError>> + Send;
-    /// Puts it back.
-    fn undrain(
-        &self,
-        request: DrainRequest,
-    ) -> impl Future<Output = Result<InForce, ApiError>> + Send;
-    /// The verdict with its evidence.
-    fn idle(
-        &self,
-        target: TargetQuery,
-    ) -> impl Future<Output = Result<IdleReport, ApiError>> + Send;
-    /// Writes a receipt; refused unless the verdict is `idle`.
-    fn receipt(
-        &self,
-        target: TargetQuery,
-    ) -> impl Future<Output = Result<Receipt, ApiError>> + Send;
-    /// Where a packet would go.
-    fn explain(
-        &self,
-        query: ExplainQuery,
-    ) -> impl Future<Output = Result<Explanation, ApiError>> + Send;
-    /// Reads the configuration again.
-    fn reload(&self) -> impl Future<Output = Result<Reloaded, ApiError>> + Send;
-    /// Takes the data plane down and ends the daemon.
-    fn detach(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
-    /// The last events, and a channel for those to come.
-    fn events(&self) -> (Vec<EventLine>, tokio::sync::broadcast::Receiver<EventLine>);
 }

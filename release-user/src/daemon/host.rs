@@ -15,6 +15,8 @@ use crate::net::{ethtool, sysctl};
 const RENEW: Duration = Duration::from_secs(1);
 /// How long it lasts: with the daemon dead, the packet path asks the FIB again after this.
 const LEASE: Duration = Duration::from_secs(3);
+/// How often stale neighbours are checked.
+const NEIGHBOURS: Duration = Duration::from_secs(10);
 /// Key of the kernel settings found, in the store.
 const FOUND: &str = "sysctl";
 
@@ -184,6 +186,7 @@ impl Daemon {
             }
         };
         let mut renew = tokio::time::interval(RENEW);
+        let mut neighbours = tokio::time::interval(NEIGHBOURS);
         loop {
             let result = tokio::select! {
                 change = changes.recv() => match change {
@@ -193,6 +196,7 @@ impl Daemon {
                     None => return,
                 },
                 _ = renew.tick() => self.renew().await,
+                _ = neighbours.tick() => self.check_neighbours().await,
             };
             if let Err(error) = result {
                 log::error!("{error}");
@@ -200,8 +204,21 @@ impl Daemon {
         }
     }
 
+    /// Next hops are cached by destination: with rules that route by anything else, not at all.
     async fn renew(&self) -> Result<(), ApiError> {
+        if netlink::policy_routing().await.map_err(netlink_error)? {
+            return Ok(());
+        }
         let until = self.jiffies()?.wrapping_add(u64::from(self.clock.jiffies(LEASE)));
         self.core.lock().await.renew_lease(until as u32)
     }
+
+    async fn check_neighbours(&self) -> Result<(), ApiError> {
+        let indices = self.core.lock().await.maps.devices();
+        netlink::check_neighbours(&indices).await.map_err(netlink_error)
+    }
+}
+
+fn netlink_error(error: std::io::Error) -> ApiError {
+    ApiError::new(ErrorCode::Internal, format!("netlink: {error}"))
 }

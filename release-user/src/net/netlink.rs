@@ -6,7 +6,11 @@ use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
-use rtnetlink::{MulticastGroup, new_connection, new_multicast_connection};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::rule::RuleAttribute;
+use rtnetlink::{Handle, IpVersion, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
 
 /// A network interface.
@@ -43,11 +47,72 @@ pub enum Change {
 /// # Errors
 /// The socket's or the kernel's.
 pub async fn interfaces() -> io::Result<Vec<Interface>> {
+    let links: Vec<LinkMessage> =
+        with_handle(|handle| async move { handle.link().get().execute().try_collect().await })
+            .await?;
+    Ok(links.iter().filter_map(interface).collect())
+}
+
+/// Whether routes depend on more than the destination: rules besides the kernel's own three.
+///
+/// # Errors
+/// The socket's or the kernel's.
+pub async fn policy_routing() -> io::Result<bool> {
+    let rules: Vec<_> = with_handle(|handle| async move {
+        handle.rule().get(IpVersion::V4).execute().try_collect().await
+    })
+    .await?;
+    let own = |priority: u32| matches!(priority, 0 | 32766 | 32767);
+    Ok(rules.iter().any(|rule| {
+        let priority = rule.attributes.iter().find_map(|nla| match nla {
+            RuleAttribute::Priority(priority) => Some(*priority),
+            _ => None,
+        });
+        !own(priority.unwrap_or(0))
+    }))
+}
+
+/// Has the kernel check the stale IPv4 neighbours of these interfaces, as it would if it sent to
+/// them itself: what XDP sends on does not count as use.
+///
+/// # Errors
+/// The socket's or the kernel's.
+pub async fn check_neighbours(indices: &[u32]) -> io::Result<()> {
+    with_handle(|handle| async move {
+        let all: Vec<NeighbourMessage> =
+            handle.neighbours().get().set_family(IpVersion::V4).execute().try_collect().await?;
+        for neighbour in all {
+            let index = neighbour.header.ifindex;
+            if neighbour.header.state != NeighbourState::Stale || !indices.contains(&index) {
+                continue;
+            }
+            for attribute in &neighbour.attributes {
+                if let NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) = attribute {
+                    let request = handle
+                        .neighbours()
+                        .add(index, (*addr).into())
+                        .state(NeighbourState::None)
+                        .flags(NeighbourFlags::Use)
+                        .replace();
+                    request.execute().await?;
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Runs a request on a connection of its own.
+async fn with_handle<T, F>(request: impl FnOnce(Handle) -> F) -> io::Result<T>
+where
+    F: Future<Output = Result<T, rtnetlink::Error>>,
+{
     let (connection, handle, _) = new_connection()?;
     let connection = tokio::spawn(connection);
-    let links: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;
+    let result = request(handle).await;
     connection.abort();
-    Ok(links.map_err(io::Error::other)?.iter().filter_map(interface).collect())
+    result.map_err(io::Error::other)
 }
 
 fn interface(message: &LinkMessage) -> Option<Interface> {

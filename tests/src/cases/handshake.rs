@@ -84,7 +84,10 @@ pub fn cases() -> Vec<Case> {
         case(
             "a RST of the instance that answers another SYN ends nothing",
             [
-                packets([client(SYN, C, 0).to(0, Reason::Placed), server(RST | ACK, 0, C + 200_001)]),
+                packets([
+                    client(SYN, C, 0).to(0, Reason::Placed),
+                    server(RST | ACK, 0, C + 200_001),
+                ]),
                 vec![Step::Embryo(0, EmbryoIs::Syn)],
                 counts([(Placed, 1), (Unverified, 1)]),
             ],

@@ -157,6 +157,17 @@ pub fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "an ACK overtakes the FIN before it",
+            [
+                open(),
+                packets([server(ACK, S + 2, C + 1), server(FIN, S + 1, C + 1)]),
+                packets([client(ACK, C + 1, S + 2)]),
+                flow(FlowIs::HalfClosed),
+                packets([client(FIN, C + 1, S + 2), server(ACK, S + 2, C + 2)]),
+                closed_once(),
+            ],
+        ),
+        case(
             "duplicate ACKs change nothing",
             [
                 open(),

@@ -83,17 +83,18 @@ impl End {
         let size = ip_len - 40 + u32::from(bits & flags::FIN);
         if after(ack, self.acked) {
             self.acked = ack;
-            self.unacked.retain(|&(seq, len, fin)| {
-                after(seq.wrapping_add(len + u32::from(fin)), ack)
-            });
+            self.unacked
+                .retain(|&(seq, len, fin)| after(seq.wrapping_add(len + u32::from(fin)), ack));
         }
         if size == 0 {
             return None;
         }
         self.held.push((seq, seq.wrapping_add(size)));
-        while let Some(at) = self.held.iter().position(|&(seq, end)| {
-            !after(seq, self.received) && after(end, self.received)
-        }) {
+        while let Some(at) = self
+            .held
+            .iter()
+            .position(|&(seq, end)| !after(seq, self.received) && after(end, self.received))
+        {
             self.received = self.held.swap_remove(at).1;
         }
         Some(self.frame(self.next, 0, false))
@@ -211,7 +212,9 @@ impl<'a> Conversation<'a> {
 
     fn arrive(&mut self, link: u8, which: u8, remove: bool, arrives: bool) -> Result<(), String> {
         let link = usize::from(link % 4);
-        let Some(at) = usize::from(which).checked_rem(self.links[link].len()) else { return Ok(()) };
+        let Some(at) = usize::from(which).checked_rem(self.links[link].len()) else {
+            return Ok(());
+        };
         let frame = self.links[link][at].clone();
         if remove {
             self.links[link].remove(at);

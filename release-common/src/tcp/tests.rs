@@ -1,0 +1,182 @@
+//! Properties of the lifecycle.
+
+extern crate std;
+
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+use std::sync::Barrier;
+use std::thread;
+use std::vec::Vec;
+
+use bytemuck::Zeroable;
+use proptest::prelude::*;
+
+use super::lifecycle::{Facts, Step, observe};
+use super::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
+use crate::abi::{Be16, Be32, Flow, Side};
+use crate::packet::{Segment, flag};
+use crate::shared::Shared;
+
+fn facts() -> impl Strategy<Value = (End, Facts)> {
+    (any::<bool>(), any::<[bool; 5]>()).prop_map(
+        |(server, [reset, fin, acks_fin, beyond, alive])| {
+            let end = if server { End::Server } else { End::Client };
+            // What `judge` can return: a RST is nothing else, everything else is alive.
+            let facts = if reset {
+                Facts { reset, ..Facts::default() }
+            } else {
+                Facts { reset, fin, acks_fin, beyond_fin: beyond, alive: alive || fin || acks_fin }
+            };
+            (end, facts)
+        },
+    )
+}
+
+proptest! {
+    /// Whatever the segments say: a word closes and re-opens in turn, each change of liveness is
+    /// reported once, and neither tag nor scales change.
+    #[test]
+    fn closes_and_reopens_in_turn(
+        tag: u32, scales in (0..15_u8, 0..15_u8),
+        steps in prop::collection::vec((facts(), any::<bool>()), 0..60),
+    ) {
+        let first = FlowWord::live(tag, scales.0, scales.1);
+        let (mut word, mut live) = (first, 1);
+        for ((from, facts), claimed) in steps {
+            if claimed {
+                word = word.with_dying();
+            }
+            let next = word.step(from, facts);
+            match Step::between(word, next) {
+                Step::ClosedFin | Step::ClosedRst => live -= 1,
+                Step::Reopened => live += 1,
+                Step::None | Step::Unverified => {}
+            }
+            prop_assert_eq!(live, i32::from(next.is_live()));
+            prop_assert!(!next.dying());
+            prop_assert_eq!(next.tag(), tag);
+            prop_assert_eq!(next.scale(End::Client), u32::from(scales.0));
+            prop_assert_eq!(next.scale(End::Server), u32::from(scales.1));
+            if matches!(next.phase(), Phase::ClosedFin) && word.is_live() {
+                prop_assert!(next.fin_acked(End::Client) && next.fin_acked(End::Server));
+            }
+            // The same segment again changes nothing but a re-opening that it is itself.
+            if !facts.beyond_fin && !facts.reset {
+                prop_assert_eq!(Step::between(next, next.step(from, facts)), Step::None);
+            }
+            word = next;
+        }
+    }
+
+    /// Nothing brings a dead word back.
+    #[test]
+    fn dead_stays_dead(tag: u32, (from, facts) in facts(), dying: bool) {
+        let word = FlowWord::live(tag, 0, 0).with_phase(Phase::Dead);
+        let word = if dying { word.with_dying() } else { word };
+        prop_assert_eq!(word.step(from, facts), word);
+    }
+
+    /// A client's segments alone close nothing but by a RST.
+    #[test]
+    fn one_end_alone_does_not_close(steps in prop::collection::vec(facts(), 0..60)) {
+        let mut word = FlowWord::live(1, 0, 0);
+        for (_, facts) in steps {
+            word = word.step(End::Client, Facts { reset: false, ..facts });
+            prop_assert!(word.is_live());
+        }
+    }
+
+    /// An embryo's word keeps what was put in.
+    #[test]
+    fn embryo_words(
+        tag: u32, client in prop::option::of(0..15_u8), server in prop::option::of(0..15_u8),
+        seq: u32, tried: u16, version: u8,
+    ) {
+        let syn = EmbryoWord::syn(tag, client);
+        prop_assert_eq!(syn.phase(), EmbryoPhase::Syn);
+        let answered = syn.with_syn_ack(seq, server);
+        prop_assert_eq!(answered.phase(), EmbryoPhase::SynAck);
+        prop_assert_eq!((answered.server_seq(), answered.tag()), (seq, tag & 0xf_ffff));
+        let both = client.zip(server).unwrap_or((0, 0));
+        prop_assert_eq!(answered.scales(), both);
+        prop_assert_eq!(answered.with_syn_ack(seq, server), answered);
+        prop_assert_eq!(answered.ended().phase(), EmbryoPhase::Ended);
+        let trial = EmbryoWord::trial(tag, tried, version);
+        prop_assert_eq!(trial.phase(), EmbryoPhase::Trial);
+        prop_assert_eq!((trial.tried(), trial.version(), trial.tag()), (tried, version, tag & 0xf_ffff));
+        prop_assert_eq!(trial.scales(), (14, 14));
+    }
+}
+
+fn segment(flags: u8, seq: u32, ack: u32) -> Segment {
+    Segment {
+        source: Be32(0),
+        destination: Be32(0),
+        source_port: Be16(0),
+        destination_port: Be16(0),
+        seq,
+        ack,
+        window: 0xffff,
+        flags,
+        ttl: 64,
+        tos: 0,
+        dont_fragment: true,
+        ip_len: 40,
+        tcp_header: 20,
+    }
+}
+
+/// A flow that several threads use.
+struct Racing(UnsafeCell<Flow>);
+
+// SAFETY: used through `Shared` alone, whose accesses are volatile or atomic, as on several CPUs.
+unsafe impl Sync for Racing {}
+
+impl Racing {
+    fn shared(&self) -> Shared<'_, Flow> {
+        // SAFETY: the cell lives as long as the reference and is aligned.
+        unsafe { Shared::new(NonNull::new_unchecked(self.0.get())) }
+    }
+}
+
+/// Both FINs were sent; their acknowledgements, repetitions and a RST come on four threads at once.
+#[test]
+fn closes_once_on_several_threads() {
+    let word = FlowWord::live(9, 0, 0).with_fin_seen(End::Client).with_fin_seen(End::Server);
+    let side = |next: u32, ack| Side { next, ack, edge: ack + 65_535, fin: next + 1 };
+    let packets = [
+        (End::Client, segment(flag::ACK, 101, 901)),
+        (End::Server, segment(flag::ACK, 901, 101)),
+        (End::Client, segment(flag::ACK | flag::FIN, 100, 901)),
+        (End::Client, segment(flag::RST, 101, 0)),
+    ];
+    for round in 0..2000 {
+        let flow = Racing(UnsafeCell::new(Flow {
+            state: word.0,
+            client: side(100, 900),
+            server: side(900, 100),
+            ..Flow::zeroed()
+        }));
+        // Without the RST in every other round, so that both ways to close are run.
+        let packets = &packets[..3 + round % 2];
+        let barrier = Barrier::new(packets.len());
+        let steps: Vec<Step> = thread::scope(|scope| {
+            let run = |(from, segment)| {
+                let (flow, barrier) = (&flow, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    observe(flow.shared(), from, &segment, 1)
+                })
+            };
+            let threads: Vec<_> = packets.iter().copied().map(run).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let count = |step| steps.iter().filter(|&&is| is == step).count();
+        let closed = count(Step::ClosedFin) + count(Step::ClosedRst);
+        let live = usize::from(FlowWord(flow.shared().state().get()).is_live());
+        assert_eq!(1 + count(Step::Reopened), closed + live, "{steps:?}");
+        if round % 2 == 0 {
+            assert_eq!((closed, live), (1, 0), "{steps:?}");
+        }
+    }
+}
