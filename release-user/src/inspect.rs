@@ -54,10 +54,7 @@ pub fn list(bpffs: &Path) -> Result<Vec<MapLine>, ApiError> {
     SPECS
         .iter()
         .map(|spec| {
-            let info = aya::maps::MapInfo::from_pin(bpffs.join(spec.name)).map_err(|error| {
-                ApiError::new(ErrorCode::Internal, format!("map {}: {error}", spec.name))
-            })?;
-            let kind = info.map_type().map(|kind| format!("{kind:?}")).unwrap_or_default();
+            let info = maps.info(spec.name)?;
             let entries = match spec.name {
                 "FLOWS4" => Some(Walk::take(&maps)?.entries),
                 "EMBRYOS4" => Some(Walk::take(&maps)?.embryos),
@@ -68,10 +65,10 @@ pub fn list(bpffs: &Path) -> Result<Vec<MapLine>, ApiError> {
             };
             Ok(MapLine {
                 name: spec.name.to_owned(),
-                kind,
-                key_size: info.key_size(),
-                value_size: info.value_size(),
-                capacity: info.max_entries(),
+                kind: info.kind,
+                key_size: info.key_size,
+                value_size: info.value_size,
+                capacity: info.capacity,
                 entries,
                 about: spec.about.to_owned(),
             })

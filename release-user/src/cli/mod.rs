@@ -128,7 +128,8 @@ fn start_logging(verbosity: u8, daemon: bool) {
         _ => LevelFilter::Trace,
     };
     let mut builder = env_logger::Builder::new();
-    let libraries = if verbosity > 2 { LevelFilter::Trace } else { LevelFilter::Warn };
+    // Libraries warn of what only their authors can act on, e.g. newer netlink attributes.
+    let libraries = if verbosity > 2 { LevelFilter::Trace } else { LevelFilter::Error };
     builder
         .filter_level(libraries)
         .filter_module("release_user", level)

@@ -9,8 +9,10 @@ use crate::api::types::{ApiError, IdleReport, TargetQuery, Verdict};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Pause between two looks.
+/// Pause between two looks at a target that is busy.
 const EVERY: Duration = Duration::from_millis(500);
+/// Pause between two looks at one that only has to settle.
+const SETTLING: Duration = Duration::from_millis(100);
 /// How long the daemon may be away meanwhile: it may be restarted or upgraded, and the data plane
 /// goes on recording.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -75,12 +77,19 @@ async fn look_until(
             }
             Err(ClientError::Answer(error)) => return Err(error),
         }
+        let pause = last.as_ref().map_or(EVERY, pause_after);
         match deadline {
             // One more look at the deadline itself.
-            Some(deadline) => sleep_until(deadline.min(Instant::now() + EVERY)).await,
-            None => sleep(EVERY).await,
+            Some(deadline) => sleep_until(deadline.min(Instant::now() + pause)).await,
+            None => sleep(pause).await,
         }
     }
+}
+
+/// How soon another look may say something else.
+fn pause_after(report: &IdleReport) -> Duration {
+    let counts = report.counts;
+    if counts.active + counts.embryonic == 0 { SETTLING } else { EVERY }
 }
 
 /// A report that could not be renewed is no longer evidence.

@@ -116,17 +116,10 @@ pub fn interfaces(
 
 /// Somebody else's program is attached.
 pub fn occupied(interface: &str, program: u32) -> ApiError {
-    let name = program_name(program).unwrap_or_else(|| "?".to_owned());
+    let name = crate::kernel::program_name(program).unwrap_or_else(|| "?".to_owned());
     ApiError::new(
         ErrorCode::Conflict,
         format!("interface {interface}: the XDP program {name:?} (id {program}) is attached to it"),
     )
     .hint(format!("if it is not needed: ip link set dev {interface} xdp off"))
-}
-
-fn program_name(id: u32) -> Option<String> {
-    aya::programs::loaded_programs()
-        .flatten()
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(ToOwned::to_owned))
 }

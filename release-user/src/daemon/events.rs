@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use aya::maps::{MapData, RingBuf};
-use release_common::abi::{Event, event_kind};
-use tokio::io::unix::AsyncFd;
+use release_common::abi::event_kind;
 use tokio::sync::broadcast;
 
 use crate::api::types::EventLine;
@@ -71,27 +69,6 @@ impl Default for EventHub {
 /// Now, as RFC 3339 with milliseconds.
 pub fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
-}
-
-/// Reads the packet path's events until the ring buffer fails.
-///
-/// # Errors
-/// If the ring buffer cannot be awaited.
-pub async fn follow(ring: RingBuf<MapData>, each: impl Fn(&Event) + Send) -> std::io::Result<()> {
-    // SAFETY: the ring buffer owns its descriptor for as long as it lives.
-    let mut ring = unsafe { AsyncFd::register(ring) }?;
-    loop {
-        let mut guard = ring.readable_mut().await?;
-        let inner = guard.get_inner_mut();
-        while let Some(record) = inner.next() {
-            if let Ok(event) = bytemuck::try_pod_read_unaligned::<Event>(
-                &record[..size_of::<Event>().min(record.len())],
-            ) {
-                each(&event);
-            }
-        }
-        guard.clear_ready();
-    }
 }
 
 /// Name of an event of the packet path.

@@ -8,7 +8,7 @@ use super::core::{Core, Daemon};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::XdpMode as Wanted;
 use crate::kernel::{AttachError, Attachment, XdpMode};
-use crate::net::netlink::{self, Change};
+use crate::net::netlink::{self, Change, Interface};
 use crate::net::{ethtool, sysctl};
 
 /// How often the lease on cached next hops is renewed.
@@ -36,8 +36,7 @@ impl Core {
         let mut done = Vec::new();
         let present = self.interfaces.clone();
         for interface in present.iter().filter(|i| names.contains(&i.name)) {
-            let linked = self.links.list().contains(&interface.index) && interface.xdp.is_some();
-            if linked && !replace {
+            if !replace && self.attached().contains(&interface.index) {
                 continue;
             }
             match self.links.attach(&mut self.loaded, interface.index, modes) {
@@ -68,6 +67,16 @@ impl Core {
         self.detach_unwanted(&names)?;
         self.prepare_host(&names)?;
         Ok(done)
+    }
+
+    /// Interfaces (by index) on which our program runs: the link is pinned, and the program found
+    /// there is ours.
+    pub fn attached(&self) -> Vec<u32> {
+        let Ok(ours) = self.loaded.program_id() else { return Vec::new() };
+        let links = self.links.list();
+        let runs = |i: &&Interface| i.xdp.is_some_and(|(_, program)| program == ours);
+        let found = self.interfaces.iter().filter(runs).map(|interface| interface.index);
+        found.filter(|index| links.contains(index)).collect()
     }
 
     /// Takes the program off interfaces that are gone or no longer configured.
@@ -142,21 +151,32 @@ impl Core {
 }
 
 impl Daemon {
-    /// Looks at the interfaces again and attaches what is missing.
+    /// Looks at the interfaces again and attaches what is missing. The kernel sends no message when
+    /// a link is detached by hand, so this is also done every second and for every verdict.
+    ///
+    /// What cannot be attached is logged when that is new, and shown as `detached` from then on.
     ///
     /// # Errors
-    /// As for attaching.
+    /// Netlink's, or the maps'.
     pub async fn refresh_interfaces(&self) -> Result<(), ApiError> {
         let present = netlink::interfaces()
             .await
             .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
         let mut core = self.core.lock().await;
-        if core.interfaces == present {
+        let unchanged = core.interfaces == present;
+        if unchanged && core.detached().is_empty() {
             return Ok(());
         }
         let (before, was) = (core.interface_status(), core.interfaces.clone());
         core.interfaces = present;
-        let done = core.attach_all(false)?;
+        let done = match core.attach_all(false) {
+            Ok(done) => done,
+            Err(_) if unchanged => return Ok(()),
+            Err(error) => {
+                log::error!("{error}");
+                Vec::new()
+            }
+        };
         if !done.is_empty() {
             // The modes as they are now.
             drop(core);
@@ -195,7 +215,10 @@ impl Daemon {
                     // Nobody follows any more: the lease runs out.
                     None => return,
                 },
-                _ = renew.tick() => self.renew().await,
+                _ = renew.tick() => match self.renew().await {
+                    Ok(()) => self.refresh_interfaces().await,
+                    error => error,
+                },
                 _ = neighbours.tick() => self.check_neighbours().await,
             };
             if let Err(error) = result {

@@ -86,6 +86,7 @@ impl Daemon {
     /// # Errors
     /// Usage for an unknown target, or the kernel's.
     pub async fn judge(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
+        self.refresh_interfaces().await?;
         let (subject, drain, detached) = {
             let mut core = self.core.lock().await;
             let service = service_mut(&mut core.state, &query.service)?.clone();

@@ -14,13 +14,10 @@ mod report;
 mod takedown;
 mod ticker;
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya_log::EbpfLogger;
 use release_common::abi::{ABI_VERSION, Meta};
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify};
 
@@ -29,7 +26,7 @@ use crate::api::server;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
 use crate::control::state::State;
-use crate::kernel::{Clock, Links, Maps, Programs, load};
+use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, load};
 use crate::net::netlink;
 use crate::paths::Paths;
 use crate::store::{SqliteStore, Store};
@@ -66,7 +63,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         config.daemon().embryo_capacity().get(),
         log_level(&config, verbosity),
     )?;
-    let logger = loaded.logger.take();
+    let log = loaded.log.take();
     let mut maps = Maps::open(&paths.bpffs)?;
     let programs = Programs::open(&paths.bpffs)?;
     let clock = begin_epoch(&mut maps, &mut store, &programs, loaded.created, capacity)?;
@@ -101,7 +98,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     for line in attached {
         daemon.events.publish("interface", None, None, line);
     }
-    serve(daemon, listener, logger).await
+    serve(daemon, listener, log).await
 }
 
 /// Checks the adopted whole, or begins a new one: an evidence epoch starts when the tables do.
@@ -163,7 +160,7 @@ fn log_level(config: &Config, verbosity: u8) -> u8 {
 async fn serve(
     daemon: Arc<Daemon>,
     listener: tokio::net::UnixListener,
-    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    log: Option<KernelLog>,
 ) -> Result<(), ApiError> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Arc::clone(&daemon).follow_host());
@@ -171,12 +168,16 @@ async fn serve(
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;
     tasks.spawn(async move {
-        if let Err(error) = events::follow(ring, |event| follower.kernel_event(event)).await {
+        if let Err(error) = ring.follow(|event| follower.kernel_event(event)).await {
             log::error!("events: {error}");
         }
     });
-    if let Some(logger) = logger {
-        tasks.spawn(flush_log(logger));
+    if let Some(log) = log {
+        tasks.spawn(async move {
+            if let Err(error) = log.follow().await {
+                log::error!("kernel log: {error}");
+            }
+        });
     }
     let failed =
         |error: std::io::Error| ApiError::new(ErrorCode::Internal, format!("signal: {error}"));
@@ -223,15 +224,4 @@ fn monotonic() -> sd_notify::NotifyState<'static> {
         .map(Duration::from)
         .unwrap_or_default();
     sd_notify::NotifyState::MonotonicUsec(i128::try_from(now.as_micros()).unwrap_or(0))
-}
-
-/// Hands the kernel programs' log records to `log`.
-async fn flush_log(logger: EbpfLogger<&'static dyn log::Log>) {
-    // SAFETY: the logger owns its ring buffer's descriptor for as long as it lives.
-    let Ok(mut logger) = (unsafe { AsyncFd::register(logger) }) else { return };
-    log::debug!("kernel log on descriptor {:?}", logger.get_ref().as_fd());
-    while let Ok(mut guard) = logger.readable_mut().await {
-        guard.get_inner_mut().flush();
-        guard.clear_ready();
-    }
 }

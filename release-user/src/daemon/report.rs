@@ -284,7 +284,7 @@ fn millis(age: Duration) -> u64 {
 impl super::core::Core {
     /// The configured interfaces and how the program runs on them.
     pub fn interface_status(&self) -> Vec<InterfaceStatus> {
-        let links = self.links.list();
+        let attached = self.attached();
         self.config
             .daemon()
             .interfaces()
@@ -293,7 +293,7 @@ impl super::core::Core {
                 let found = self.interfaces.iter().find(|i| i.name == name.as_str());
                 let mode = match found {
                     None => "absent",
-                    Some(interface) if !links.contains(&interface.index) => "detached",
+                    Some(interface) if !attached.contains(&interface.index) => "detached",
                     Some(interface) => match interface.xdp {
                         Some((Attached::Native, _)) => "native",
                         Some((Attached::Generic, _)) => "generic",

@@ -7,7 +7,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 
-use super::{KernelError, Maps, SPECS, chain};
+use super::{KernelError, KernelLog, Maps, SPECS, chain};
 
 /// The object that `build.rs` compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/release"));
@@ -26,7 +26,7 @@ pub struct Loaded {
     /// Whether the maps were made just now; if not, those of an earlier run were adopted.
     pub created: bool,
     /// Records of the kernel programs' log.
-    pub logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    pub log: Option<KernelLog>,
 }
 
 /// Loads the programs onto the maps pinned under `bpffs`, and pins programs there too.
@@ -69,23 +69,44 @@ pub fn load(
         program.pin(&aside).map_err(|error| pin_error(&aside, &error))?;
         fs::rename(&aside, &place).map_err(|error| pin_error(&place, &error))?;
     }
-    let logger = if log_level == 0 {
+    let log = if log_level == 0 {
         None
     } else {
-        Some(EbpfLogger::init(&mut ebpf).map_err(|error| program_error("log", &error))?)
+        let logger = EbpfLogger::init(&mut ebpf).map_err(|error| program_error("log", &error))?;
+        Some(KernelLog(logger))
     };
-    Ok(Loaded { ebpf, created, logger })
+    Ok(Loaded { ebpf, created, log })
+}
+
+impl Loaded {
+    /// Kernel's id of the packet program, by which it is known among those of others.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn program_id(&self) -> Result<u32, KernelError> {
+        let program = self.ebpf.program(XDP).ok_or_else(|| absent(XDP))?;
+        Ok(program.info().map_err(|error| program_error(XDP, &error))?.id())
+    }
+}
+
+fn absent(name: &str) -> KernelError {
+    KernelError::Program { name: name.to_owned(), why: "is not in the object".to_owned() }
 }
 
 /// One of the programs.
 pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
     ebpf.program_mut(name)
-        .ok_or_else(|| KernelError::Program {
-            name: name.to_owned(),
-            why: "is not in the object".to_owned(),
-        })?
+        .ok_or_else(|| absent(name))?
         .try_into()
         .map_err(|error: aya::programs::ProgramError| program_error(name, &error))
+}
+
+/// Name of a loaded program, ours or not.
+pub fn program_name(id: u32) -> Option<String> {
+    aya::programs::loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(ToOwned::to_owned))
 }
 
 pub(super) fn program_error(name: &str, error: &dyn std::error::Error) -> KernelError {

@@ -11,13 +11,25 @@ use release_common::abi::{
     Backend, BackendRef, Counters, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Gauge, Meta,
     PortBits, RING_BLOCK, RingBlock, Service, Split, UserCounters,
 };
-use release_common::reason::Reason;
 
 use super::pod::Abi;
-use super::{KernelError, batch, map_error, spec};
+use super::{EventRing, KernelError, batch, map_error, spec};
 
 /// BPF_F_INNER_MAP (Linux 5.10): the inner map's size may differ from the template's.
 const INNER_MAP: u32 = 1 << 12;
+
+/// What the kernel says of a pinned map.
+#[derive(Clone, Debug)]
+pub struct PinnedMap {
+    /// Its type.
+    pub kind: String,
+    /// Key size in bytes.
+    pub key_size: u32,
+    /// Value size in bytes.
+    pub value_size: u32,
+    /// Most entries.
+    pub capacity: u32,
+}
 
 /// Head of a ring as it is in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,10 +53,10 @@ pub struct Maps {
     backend_ids: HashMap<MapData, Abi<Endpoint4>, Abi<BackendRef>>,
     flows: MapData,
     embryos: MapData,
-    counters: PerCpuArray<MapData, Abi<Counters>>,
-    user_counters: Array<MapData, Abi<UserCounters>>,
-    gauges: Array<MapData, Abi<Gauge>>,
-    reasons: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, Abi<Counters>>,
+    pub(super) user_counters: Array<MapData, Abi<UserCounters>>,
+    pub(super) gauges: Array<MapData, Abi<Gauge>>,
+    pub(super) reasons: PerCpuArray<MapData, u64>,
     devices: DevMapHash<MapData>,
 }
 
@@ -54,6 +66,7 @@ macro_rules! element {
         $self.$map.get(&$index, 0).map(|value| value.0).map_err(map_error($name))
     };
 }
+pub(super) use element;
 
 impl Maps {
     /// Opens what is pinned under `bpffs`.
@@ -91,8 +104,22 @@ impl Maps {
     ///
     /// # Errors
     /// If the pin cannot be opened.
-    pub fn events(&self) -> Result<RingBuf<MapData>, KernelError> {
-        typed(&self.bpffs, "EVENTS", Map::RingBuf)
+    pub fn events(&self) -> Result<EventRing, KernelError> {
+        typed::<RingBuf<MapData>>(&self.bpffs, "EVENTS", Map::RingBuf).map(EventRing)
+    }
+
+    /// What the kernel says of a pinned map.
+    ///
+    /// # Errors
+    /// If the pin cannot be opened.
+    pub fn info(&self, name: &str) -> Result<PinnedMap, KernelError> {
+        let info = MapInfo::from_pin(self.bpffs.join(name)).map_err(map_error(name))?;
+        Ok(PinnedMap {
+            kind: info.map_type().map(|kind| format!("{kind:?}")).unwrap_or_default(),
+            key_size: info.key_size(),
+            value_size: info.value_size(),
+            capacity: info.max_entries(),
+        })
     }
 
     /// The whole in one element.
@@ -245,70 +272,6 @@ impl Maps {
         batch::walk(self.embryos.fd().as_fd(), each).map_err(io_error("EMBRYOS4"))
     }
 
-    /// Counters of an instance, added up over the CPUs.
-    ///
-    /// What closes is summed before what opens, so that a race over-estimates activity.
-    pub fn counters(&self, backend: u32) -> Result<Counters, KernelError> {
-        let read = || self.counters.get(&backend, 0).map_err(map_error("COUNTERS"));
-        let (early, late) = (read()?, read()?);
-        let sum = |values: &aya::maps::PerCpuValues<Abi<Counters>>| {
-            let mut total = Counters::zeroed();
-            for value in values.iter() {
-                let last = total.last_packet.max(value.0.last_packet);
-                let words: &mut [u64; Counters::FIELDS] = bytemuck::cast_mut(&mut total);
-                let other: &[u64; Counters::FIELDS] = bytemuck::cast_ref(&value.0);
-                for (word, add) in words.iter_mut().zip(other) {
-                    *word = word.wrapping_add(*add);
-                }
-                total.last_packet = last;
-            }
-            total
-        };
-        let (early, late) = (sum(&early), sum(&late));
-        Ok(Counters {
-            closed_fin: early.closed_fin,
-            closed_rst: early.closed_rst,
-            superseded: early.superseded,
-            embryos_ended: early.embryos_ended,
-            ..late
-        })
-    }
-
-    /// Sets an instance's counters to zero: before its id is given to another.
-    pub fn reset_counters(&mut self, backend: u32) -> Result<(), KernelError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| KernelError::Map {
-            name: "COUNTERS".to_owned(),
-            why: error.to_string(),
-        })?;
-        let zero = aya::maps::PerCpuValues::try_from(vec![Abi(Counters::zeroed()); cpus])
-            .map_err(io_error("COUNTERS"))?;
-        self.counters.set(backend, zero, 0).map_err(map_error("COUNTERS"))?;
-        self.user_counters
-            .set(backend, Abi(UserCounters::zeroed()), 0)
-            .map_err(map_error("USER_COUNTERS"))
-    }
-
-    /// What programs run from user space counted for an instance.
-    pub fn user_counters(&self, backend: u32) -> Result<UserCounters, KernelError> {
-        element!(self.user_counters, "USER_COUNTERS", backend)
-    }
-
-    /// A gauge; negative values are a race or a bug and shown as they are.
-    pub fn gauge(&self, index: u32) -> Result<i64, KernelError> {
-        element!(self.gauges, "GAUGES", index).map(|gauge| gauge.value as i64)
-    }
-
-    /// Packets by reason.
-    pub fn reasons(&self) -> Result<Vec<(Reason, u64)>, KernelError> {
-        Reason::ALL
-            .iter()
-            .map(|&reason| {
-                let values = self.reasons.get(&(reason as u32), 0).map_err(map_error("REASONS"))?;
-                Ok((reason, values.iter().sum()))
-            })
-            .collect()
-    }
-
     /// Lets packets be redirected to an interface.
     pub fn add_device(&mut self, ifindex: u32) -> Result<(), KernelError> {
         self.devices.insert(ifindex, ifindex, None, 0).map_err(|error| KernelError::Map {
@@ -337,7 +300,7 @@ impl Maps {
     }
 }
 
-fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError {
+pub(super) fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError {
     move |error| KernelError::Map { name: name.to_owned(), why: error.to_string() }
 }
 

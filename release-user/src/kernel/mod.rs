@@ -5,16 +5,19 @@
 
 mod attach;
 mod batch;
+mod counters;
 mod load;
 mod maps;
 mod pod;
 mod programs;
+mod rings;
 mod spec;
 
 pub use attach::{AttachError, Attachment, Links, XdpMode};
-pub use load::{Loaded, load};
-pub use maps::{Maps, RingHead};
+pub use load::{Loaded, load, program_name};
+pub use maps::{Maps, PinnedMap, RingHead};
 pub use programs::{Clock, Programs, XdpRun};
+pub use rings::{EventRing, KernelLog};
 pub use spec::{MapSpec, SPECS};
 
 use std::path::PathBuf;

@@ -51,6 +51,8 @@ pub struct Judgement {
 enum Against {
     Busy,
     Unknown,
+    /// Another item gives the reason.
+    Said,
 }
 
 struct Collector {
@@ -66,6 +68,7 @@ impl Collector {
             match against {
                 Against::Busy => self.busy.push(reason),
                 Against::Unknown => self.unknown.push(reason),
+                Against::Said => {}
             }
         }
     }
@@ -164,15 +167,16 @@ fn placement(facts: &Facts, out: &mut Collector) {
         Against::Busy,
         "takes new flows (shift its weight away or drain it)".to_owned(),
     );
+    let later = facts.closed && newest >= facts.closed_at;
     out.item(
         "no-new-flows",
-        newest < facts.closed_at,
-        if newest < facts.closed_at {
-            format!("none placed since generation {}", facts.closed_at)
-        } else {
-            format!("an entry of generation {newest} names it")
+        facts.closed && !later,
+        match (facts.closed, later) {
+            (false, _) => "not closed".to_owned(),
+            (true, true) => format!("an entry of generation {newest} names it"),
+            (true, false) => format!("none placed since generation {}", facts.closed_at),
         },
-        Against::Unknown,
+        if facts.closed { Against::Unknown } else { Against::Said },
         format!("an entry of generation {newest} names it, closed at {}", facts.closed_at),
     );
     let grown = facts.samples.windows(2).any(|pair| {
