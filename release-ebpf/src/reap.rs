@@ -22,7 +22,8 @@ const KEY: usize = size_of::<FlowKey4>();
 #[inline(always)]
 pub fn run(frame: &XdpFrame) -> Option<()> {
     let head: View<'_, HEAD> = frame.view(0)?;
-    let (op, count, limit) = (head.be32::<0>().0, head.be32::<4>().0, head.be32::<8>().0);
+    let (op, count) = (head.be32::<0>().0, head.be32::<4>().0);
+    let limits = Limits { live: head.be32::<8>().0, closed: head.be32::<12>().0 };
     // SAFETY: no arguments.
     let now = unsafe { bpf_jiffies64() };
     if op == reap_op::CLOCK {
@@ -45,15 +46,30 @@ pub fn run(frame: &XdpFrame) -> Option<()> {
             pad: [0; 3],
         };
         let done = match op {
-            reap_op::CLAIM => claim(&key, now as u32, limit),
-            reap_op::REAP => reap(&key, now as u32, limit),
-            reap_op::EMBRYOS => reap_embryo(&key, now as u32, limit),
+            reap_op::CLAIM => claim(&key, now as u32, limits),
+            reap_op::REAP => reap(&key, now as u32, limits),
+            reap_op::EMBRYOS => reap_embryo(&key, now as u32, limits.live),
             _ => return None,
         };
         let result = if done { reap_result::DONE } else { reap_result::KEPT };
         view.set_u8::<{ KEY - 1 }>(result);
     }
     Some(())
+}
+
+/// Silence in jiffies after which a flow may go, by what it is when the program looks: user space
+/// saw it a while ago.
+#[derive(Clone, Copy)]
+struct Limits {
+    live: u32,
+    closed: u32,
+}
+
+impl Limits {
+    #[inline(always)]
+    fn passed(self, word: FlowWord, then: u32, now: u32) -> bool {
+        older(then, now, if word.is_live() { self.live } else { self.closed })
+    }
 }
 
 /// Whether `now` is at least `limit` jiffies after `then`.
@@ -65,22 +81,22 @@ fn older(then: u32, now: u32, limit: u32) -> bool {
 
 /// First run: marks a silent flow, whatever its phase.
 #[inline(always)]
-fn claim(key: &FlowKey4, now: u32, limit: u32) -> bool {
+fn claim(key: &FlowKey4, now: u32, limits: Limits) -> bool {
     let Some(flow) = shared(maps::FLOWS4.get_ptr_mut(key)) else { return false };
     let word = FlowWord(flow.state().get());
     !matches!(word.phase(), Phase::Dead)
-        && older(flow.last_packet().get(), now, limit)
+        && limits.passed(word, flow.last_packet().get(), now)
         && flow.state().swap_if(word.0, word.with_dying().0)
 }
 
 /// Second run: removes a flow that is still marked and still silent.
 #[inline(always)]
-fn reap(key: &FlowKey4, now: u32, limit: u32) -> bool {
+fn reap(key: &FlowKey4, now: u32, limits: Limits) -> bool {
     let Some(flow) = shared(maps::FLOWS4.get_ptr_mut(key)) else { return false };
     let word = FlowWord(flow.state().get());
     if !word.dying()
         || matches!(word.phase(), Phase::Dead)
-        || !older(flow.last_packet().get(), now, limit)
+        || !limits.passed(word, flow.last_packet().get(), now)
     {
         return false;
     }

@@ -4,197 +4,17 @@
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use release_common::abi::{Be16, Counters, FlowKey4};
-use release_common::pipeline::{Action, Counter, Outcome};
-use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+use release_common::pipeline::{Action, Counter};
+use release_common::tcp::word::Phase;
 use release_tests::frames::{Tcp, destination, flags};
 use release_tests::model::tables::run_on;
+use release_tests::model::world::{C, MANY, S, World, client, interleave, pair};
 use release_tests::model::{Hooked, ModelTables, Scene};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
 const FIN: u8 = flags::FIN | flags::ACK;
 const RST: u8 = flags::RST;
-const C: u32 = 1000;
-const S: u32 = 9000;
-/// More calls than any packet makes.
-const MANY: usize = 100;
-
-fn client() -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 40_000)
-}
-
-struct World {
-    tables: ModelTables,
-    server: SocketAddrV4,
-    /// What became of the packet that was interrupted, and where it went.
-    interrupted: Cell<Option<(Action, SocketAddrV4)>>,
-}
-
-impl World {
-    fn new(scene: &Scene) -> Self {
-        let server = scene.versions[0].instances[0].socket;
-        Self { tables: ModelTables::new(scene, 8, 8), server, interrupted: Cell::new(None) }
-    }
-
-    fn frontend(&self, index: usize) -> SocketAddrV4 {
-        self.tables.scene().frontends[index]
-    }
-
-    fn key(&self, frontend: usize) -> FlowKey4 {
-        let (client, frontend) = (client(), self.frontend(frontend));
-        FlowKey4::tcp(
-            (*client.ip()).into(),
-            Be16::new(client.port()),
-            (*frontend.ip()).into(),
-            Be16::new(frontend.port()),
-        )
-    }
-
-    fn to_frontend(&self, index: usize, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-        Tcp::new(client(), self.frontend(index), flags).numbers(seq, ack).build()
-    }
-
-    fn from_client(&self, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-        self.to_frontend(0, flags, seq, ack)
-    }
-
-    fn from_server(&self, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-        Tcp::new(self.server, client(), flags).numbers(seq, ack).build()
-    }
-
-    /// Sends a client's frame and remembers the instance it went to.
-    fn pin(&mut self, frame: &[u8]) {
-        let (outcome, out) = self.tables.run(frame);
-        assert_eq!(outcome.action, Action::Send, "{outcome:?}");
-        self.server = destination(&out);
-    }
-
-    fn run(&self, frame: &[u8]) -> Outcome {
-        self.tables.run(frame).0
-    }
-
-    /// The interrupted packet, if it was sent, went to the pinned instance.
-    fn interrupted_stayed(&self) {
-        if let Some((Action::Send, to)) = self.interrupted.get() {
-            assert_eq!(to, self.server);
-        }
-    }
-
-    /// A handshake about to complete, while new flows go elsewhere already.
-    fn half_open_and_shifted(&mut self) {
-        self.half_open();
-        self.tables.shift(&[0, 1]);
-    }
-
-    fn half_open(&mut self) {
-        self.pin(&self.from_client(SYN, C, 0));
-        self.run(&self.from_server(SYN | ACK, S, C + 1));
-    }
-
-    fn open(&mut self) {
-        self.half_open();
-        self.run(&self.from_client(ACK, C + 1, S + 1));
-        assert_eq!(self.sum(Counter::Opened), 1);
-    }
-
-    fn close(&mut self) {
-        self.run(&self.from_client(FIN, C + 1, S + 1));
-        self.run(&self.from_server(FIN, S + 1, C + 2));
-        self.run(&self.from_client(ACK, C + 2, S + 2));
-        assert_eq!(self.phase(0), Some(Phase::ClosedFin));
-    }
-
-    fn sum(&self, counter: Counter) -> u64 {
-        let instances = self.tables.scene().instances();
-        instances
-            .map(|instance| {
-                let fields: [u64; Counters::FIELDS] =
-                    bytemuck::cast(self.tables.counters(instance.id));
-                fields[counter as usize]
-            })
-            .sum()
-    }
-
-    fn phase(&self, frontend: usize) -> Option<Phase> {
-        Some(FlowWord(self.tables.flows.copy(&self.key(frontend))?.state).phase())
-    }
-
-    /// What holds whatever happened in whatever order.
-    fn check(&self) {
-        let tally = self.tables.tally();
-        let users = self.tables.scene().instances().map(|i| self.tables.user_counters(i.id));
-        let (mut expired, mut purged, mut embryos_expired) = (0, 0, 0);
-        for user in users {
-            expired += user.expired;
-            purged += user.purged;
-            embryos_expired += user.embryos_expired;
-        }
-        let begun = self.sum(Counter::Opened) + self.sum(Counter::Adopted);
-        let closed = [Counter::ClosedFin, Counter::ClosedRst, Counter::Superseded]
-            .into_iter()
-            .map(|counter| self.sum(counter))
-            .sum::<u64>();
-        assert_eq!(begun + self.sum(Counter::Reopened), tally.live + closed + expired);
-        assert_eq!(tally.gauge, tally.live as i64);
-        assert_eq!(tally.entries, (tally.live + tally.closed) as i64);
-        let created = self.sum(Counter::Placed) + self.sum(Counter::Trials);
-        let ended = self.sum(Counter::EmbryosEnded) + embryos_expired + tally.evicted;
-        assert_eq!(created, begun + ended + tally.embryos, "{tally:?} {purged}");
-        for (_, flow) in self.tables.flows.all() {
-            assert_ne!(FlowWord(flow.state).phase(), Phase::Dead, "a dead entry stays");
-        }
-        for (_, embryo) in self.tables.embryos.all() {
-            let phase = EmbryoWord(embryo.state).phase();
-            assert_ne!(phase, EmbryoPhase::Ended, "an ended embryo stays");
-        }
-    }
-}
-
-/// For every `k`: prepares a world, runs `first` with `second` before its `k`-th call, and checks.
-fn interleave(
-    scene: &Scene,
-    prepare: impl Fn(&mut World),
-    first: impl Fn(&World) -> Vec<u8>,
-    second: impl Fn(&World, &ModelTables),
-    after: impl Fn(&World),
-) {
-    for k in 0..MANY {
-        let mut world = World::new(scene);
-        prepare(&mut world);
-        let fired = {
-            let hooked = Hooked::new(&world.tables, k, |tables| second(&world, tables));
-            let (outcome, out) = run_on(&hooked, &first(&world));
-            world.interrupted.set(Some((outcome.action, destination(&out))));
-            hooked.fired()
-        };
-        println!("call {k}");
-        world.check();
-        if !fired {
-            second(&world, &world.tables);
-            world.check();
-        }
-        after(&world);
-        world.check();
-        if !fired {
-            assert!(k > 3, "the packet made only {k} calls");
-            return;
-        }
-    }
-    panic!("a packet makes more than {MANY} calls");
-}
-
-/// Both orders of a pair of frames.
-fn pair(
-    scene: &Scene,
-    prepare: impl Fn(&mut World),
-    a: impl Fn(&World) -> Vec<u8>,
-    b: impl Fn(&World) -> Vec<u8>,
-    after: impl Fn(&World),
-) {
-    interleave(scene, &prepare, &a, |world, tables| drop(tables.run(&b(world))), &after);
-    interleave(scene, &prepare, &b, |world, tables| drop(tables.run(&a(world))), &after);
-}
 
 fn scene() -> Scene {
     Scene::new(&[1, 0], 2)
@@ -202,7 +22,7 @@ fn scene() -> Scene {
 
 #[test]
 fn ack_and_its_duplicate_open_once() {
-    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     pair(&scene(), World::half_open_and_shifted, ack, ack, |world| {
         world.interrupted_stayed();
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
@@ -212,7 +32,7 @@ fn ack_and_its_duplicate_open_once() {
 
 #[test]
 fn ack_and_data_open_once() {
-    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     let data = |world: &World| {
         let frontend = world.frontend(0);
         Tcp::new(client(), frontend, ACK).numbers(C + 1, S + 1).data(10).build()
@@ -221,7 +41,7 @@ fn ack_and_data_open_once() {
         world.interrupted_stayed();
         world.run(&data(world));
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
-        world.run(&world.from_server(ACK, S + 1, C + 11));
+        world.run(&world.server_sends(ACK, S + 1, C + 11));
         assert_eq!(world.sum(Counter::Unverified), 0);
     });
 }
@@ -229,8 +49,8 @@ fn ack_and_data_open_once() {
 /// A SYN that comes again while its handshake completes goes to the same instance.
 #[test]
 fn repeated_syn_and_the_ack() {
-    let syn = |world: &World| world.from_client(SYN, C, 0);
-    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let syn = |world: &World| world.client_sends(SYN, C, 0);
+    let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     pair(&scene(), World::half_open_and_shifted, syn, ack, |world| {
         world.interrupted_stayed();
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
@@ -241,9 +61,9 @@ fn repeated_syn_and_the_ack() {
 /// client would answer it with a RST that kills the connection.
 #[test]
 fn servers_packet_and_the_ack() {
-    let syn_ack = |world: &World| world.from_server(SYN | ACK, S, C + 1);
-    let data = |world: &World| world.from_server(ACK, S + 1, C + 1);
-    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let syn_ack = |world: &World| world.server_sends(SYN | ACK, S, C + 1);
+    let data = |world: &World| world.server_sends(ACK, S + 1, C + 1);
+    let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     for other in [&syn_ack as &dyn Fn(&World) -> Vec<u8>, &data] {
         pair(&scene(), World::half_open, other, ack, |world| {
             assert_ne!(world.interrupted.get().map(|run| run.0), Some(Action::Pass));
@@ -256,11 +76,11 @@ fn servers_packet_and_the_ack() {
 fn both_last_acks_close_once() {
     let crossed = |world: &mut World| {
         world.open();
-        world.run(&world.from_client(FIN, C + 1, S + 1));
-        world.run(&world.from_server(FIN, S + 1, C + 1));
+        world.run(&world.client_sends(FIN, C + 1, S + 1));
+        world.run(&world.server_sends(FIN, S + 1, C + 1));
     };
-    let client_ack = |world: &World| world.from_client(ACK, C + 2, S + 2);
-    let server_ack = |world: &World| world.from_server(ACK, S + 2, C + 2);
+    let client_ack = |world: &World| world.client_sends(ACK, C + 2, S + 2);
+    let server_ack = |world: &World| world.server_sends(ACK, S + 2, C + 2);
     pair(&scene(), crossed, client_ack, server_ack, |world| {
         assert_eq!((world.sum(Counter::ClosedFin), world.phase(0)), (1, Some(Phase::ClosedFin)));
     });
@@ -268,11 +88,11 @@ fn both_last_acks_close_once() {
 
 #[test]
 fn crossing_fins_close_once() {
-    let client_fin = |world: &World| world.from_client(FIN, C + 1, S + 1);
-    let server_fin = |world: &World| world.from_server(FIN, S + 1, C + 1);
+    let client_fin = |world: &World| world.client_sends(FIN, C + 1, S + 1);
+    let server_fin = |world: &World| world.server_sends(FIN, S + 1, C + 1);
     pair(&scene(), World::open, client_fin, server_fin, |world| {
-        world.run(&world.from_client(ACK, C + 2, S + 2));
-        world.run(&world.from_server(ACK, S + 2, C + 2));
+        world.run(&world.client_sends(ACK, C + 2, S + 2));
+        world.run(&world.server_sends(ACK, S + 2, C + 2));
         assert_eq!((world.sum(Counter::ClosedFin), world.phase(0)), (1, Some(Phase::ClosedFin)));
     });
 }
@@ -281,11 +101,11 @@ fn crossing_fins_close_once() {
 fn reset_and_last_ack_close_once() {
     let nearly = |world: &mut World| {
         world.open();
-        world.run(&world.from_client(FIN, C + 1, S + 1));
-        world.run(&world.from_server(FIN, S + 1, C + 2));
+        world.run(&world.client_sends(FIN, C + 1, S + 1));
+        world.run(&world.server_sends(FIN, S + 1, C + 2));
     };
-    let ack = |world: &World| world.from_client(ACK, C + 2, S + 2);
-    let reset = |world: &World| world.from_server(RST, S + 2, 0);
+    let ack = |world: &World| world.client_sends(ACK, C + 2, S + 2);
+    let reset = |world: &World| world.server_sends(RST, S + 2, 0);
     pair(&scene(), nearly, ack, reset, |world| {
         let closes = world.sum(Counter::ClosedFin) + world.sum(Counter::ClosedRst);
         assert_eq!(closes, 1);
@@ -295,8 +115,8 @@ fn reset_and_last_ack_close_once() {
 
 #[test]
 fn reset_and_fin_close_once() {
-    let reset = |world: &World| world.from_client(RST, C + 1, 0);
-    let fin = |world: &World| world.from_client(FIN, C + 1, S + 1);
+    let reset = |world: &World| world.client_sends(RST, C + 1, 0);
+    let fin = |world: &World| world.client_sends(FIN, C + 1, S + 1);
     pair(&scene(), World::open, reset, fin, |world| {
         assert_eq!((world.sum(Counter::ClosedRst), world.phase(0)), (1, Some(Phase::ClosedRst)));
     });
@@ -304,16 +124,16 @@ fn reset_and_fin_close_once() {
 
 #[test]
 fn two_resets_close_once() {
-    let from_client = |world: &World| world.from_client(RST, C + 1, 0);
-    let from_server = |world: &World| world.from_server(RST, S + 1, 0);
-    pair(&scene(), World::open, from_client, from_server, |world| {
+    let client_sends = |world: &World| world.client_sends(RST, C + 1, 0);
+    let server_sends = |world: &World| world.server_sends(RST, S + 1, 0);
+    pair(&scene(), World::open, client_sends, server_sends, |world| {
         assert_eq!(world.sum(Counter::ClosedRst), 1);
     });
 }
 
 #[test]
 fn two_syns_of_one_tuple_make_one_embryo() {
-    let syn = |world: &World| world.from_client(SYN, C, 0);
+    let syn = |world: &World| world.client_sends(SYN, C, 0);
     pair(
         &scene(),
         |_| {},
@@ -331,7 +151,7 @@ fn two_syns_of_one_tuple_make_one_embryo() {
 fn a_syn_and_its_repetition_across_a_shift_go_to_one_instance() {
     for k in 0..MANY {
         let world = World::new(&scene());
-        let syn = world.from_client(SYN, C, 0);
+        let syn = world.client_sends(SYN, C, 0);
         let seen = Cell::new(None);
         let hooked = Hooked::new(&world.tables, k, |tables| {
             tables.shift(&[0, 1]);
@@ -371,7 +191,7 @@ fn siblings_on_one_instance_never_both() {
 
 #[test]
 fn promotion_and_expiry_of_the_embryo() {
-    let ack = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     let expire = |world: &World, tables: &ModelTables| {
         tables.reap_embryo(&world.key(0));
     };
@@ -388,27 +208,40 @@ fn promotion_and_promotion_over_a_closed_flow() {
     let again = |world: &mut World| {
         world.open();
         world.close();
-        world.pin(&world.from_client(SYN, C + 50_000, 0));
-        world.run(&world.from_server(SYN | ACK, S + 50_000, C + 50_001));
+        world.tables.shift(&[0, 1]);
+        world.pin(&world.client_sends(SYN, C + 50_000, 0));
+        world.run(&world.server_sends(SYN | ACK, S + 50_000, C + 50_001));
     };
-    let ack = |world: &World| world.from_client(ACK, C + 50_001, S + 50_001);
+    let ack = |world: &World| world.client_sends(ACK, C + 50_001, S + 50_001);
+    let data = |world: &World| world.server_sends(ACK, S + 50_001, C + 50_001);
     pair(&scene(), again, ack, ack, |world| {
+        world.interrupted_stayed();
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (2, Some(Phase::Live)));
     });
+    interleave(
+        &scene(),
+        again,
+        data,
+        |world, tables| drop(tables.run(&ack(world))),
+        |world| {
+            assert_ne!(world.interrupted.get().map(|run| run.0), Some(Action::Pass));
+            assert_eq!((world.sum(Counter::Opened), world.phase(0)), (2, Some(Phase::Live)));
+        },
+    );
 }
 
 #[test]
 fn superseding_twice_at_once() {
     let restarted = |world: &mut World| {
         world.open();
-        world.pin(&world.from_client(SYN, C + 50_000, 0));
-        world.run(&world.from_server(SYN | ACK, S + 50_000, C + 50_001));
+        world.pin(&world.client_sends(SYN, C + 50_000, 0));
+        world.run(&world.server_sends(SYN | ACK, S + 50_000, C + 50_001));
     };
-    let ack = |world: &World| world.from_client(ACK, C + 50_001, S + 50_001);
+    let ack = |world: &World| world.client_sends(ACK, C + 50_001, S + 50_001);
     pair(&scene(), restarted, ack, ack, |world| {
         assert_eq!((world.sum(Counter::Opened), world.sum(Counter::Superseded)), (2, 1));
     });
-    let old = |world: &World| world.from_server(ACK, S + 1, C + 1);
+    let old = |world: &World| world.server_sends(ACK, S + 1, C + 1);
     pair(&scene(), restarted, ack, old, |world| {
         assert_eq!((world.sum(Counter::Opened), world.sum(Counter::Superseded)), (2, 1));
     });
@@ -420,9 +253,9 @@ fn syn_on_closed_and_late_fin() {
         world.open();
         world.close();
     };
-    let syn = |world: &World| world.from_client(SYN, C + 50_000, 0);
-    let client_fin = |world: &World| world.from_client(FIN, C + 1, S + 1);
-    let server_fin = |world: &World| world.from_server(FIN, S + 1, C + 2);
+    let syn = |world: &World| world.client_sends(SYN, C + 50_000, 0);
+    let client_fin = |world: &World| world.client_sends(FIN, C + 1, S + 1);
+    let server_fin = |world: &World| world.server_sends(FIN, S + 1, C + 2);
     for late in [&client_fin as &dyn Fn(&World) -> Vec<u8>, &server_fin] {
         pair(&scene(), closed, syn, late, |world| {
             assert_eq!(world.phase(0), Some(Phase::ClosedFin));
@@ -433,9 +266,9 @@ fn syn_on_closed_and_late_fin() {
 
 #[test]
 fn refusal_of_a_trial_and_the_clients_repetition() {
-    let tried = |world: &mut World| world.pin(&world.from_client(ACK, C + 1, S + 1));
-    let reset = |world: &World| world.from_server(RST, S + 1, 0);
-    let again = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let tried = |world: &mut World| world.pin(&world.client_sends(ACK, C + 1, S + 1));
+    let reset = |world: &World| world.server_sends(RST, S + 1, 0);
+    let again = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     pair(&scene(), tried, reset, again, |world| {
         assert_eq!(world.sum(Counter::Adopted), 0);
         world.run(&again(world));
@@ -445,9 +278,9 @@ fn refusal_of_a_trial_and_the_clients_repetition() {
 
 #[test]
 fn two_answers_to_a_trial_adopt_once() {
-    let tried = |world: &mut World| world.pin(&world.from_client(ACK, C + 1, S + 1));
-    let answer = |world: &World| world.from_server(ACK, S + 1, C + 1);
-    let again = |world: &World| world.from_client(ACK, C + 1, S + 1);
+    let tried = |world: &mut World| world.pin(&world.client_sends(ACK, C + 1, S + 1));
+    let answer = |world: &World| world.server_sends(ACK, S + 1, C + 1);
+    let again = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     for other in [&answer as &dyn Fn(&World) -> Vec<u8>, &again] {
         pair(&scene(), tried, answer, other, |world| {
             assert_eq!((world.sum(Counter::Adopted), world.phase(0)), (1, Some(Phase::Live)));
@@ -462,7 +295,7 @@ fn expiry_and_a_packet() {
         world.tables.clock.set(world.tables.clock.get() + 1_000_000);
         assert!(world.tables.claim(&world.key(0), 1000));
     };
-    let data = |world: &World| world.from_server(ACK, S + 1, C + 1);
+    let data = |world: &World| world.server_sends(ACK, S + 1, C + 1);
     let reap = |world: &World, tables: &ModelTables| {
         tables.reap(&world.key(0));
     };
@@ -480,8 +313,8 @@ fn an_element_reused_under_a_packet_is_not_taken_for_the_old_flow() {
     let again = |world: &mut World| {
         world.open();
         world.close();
-        world.pin(&world.from_client(SYN, C + 50_000, 0));
-        world.run(&world.from_server(SYN | ACK, S + 50_000, C + 50_001));
+        world.pin(&world.client_sends(SYN, C + 50_000, 0));
+        world.run(&world.server_sends(SYN | ACK, S + 50_000, C + 50_001));
         world.tables.clock.set(world.tables.clock.get() + 1_000_000);
         assert!(world.tables.claim(&world.key(0), 1000));
     };
@@ -494,7 +327,7 @@ fn an_element_reused_under_a_packet_is_not_taken_for_the_old_flow() {
         tables.run(&Tcp::new(server, client, SYN | ACK).numbers(S, C + 1).build());
         tables.run(&send(ACK, C + 1, S + 1));
     };
-    let ack = |world: &World| world.from_client(ACK, C + 50_001, S + 50_001);
+    let ack = |world: &World| world.client_sends(ACK, C + 50_001, S + 50_001);
     interleave(&scene(), again, ack, other, |world| {
         assert_eq!(world.sum(Counter::Superseded), 0);
         world.run(&ack(world));

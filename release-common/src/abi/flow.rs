@@ -14,7 +14,8 @@ pub struct Side {
     pub ack: u32,
     /// Right edge of the window this side offered: acknowledgement plus scaled window.
     pub edge: u32,
-    /// The number after this side's FIN; meaningful while the state word says a FIN was seen.
+    /// The number after this side's FIN, once the state word says that one was seen; before that,
+    /// the client's is its initial sequence number.
     pub fin: u32,
 }
 
@@ -28,7 +29,7 @@ pub struct Flow {
     pub state: u64,
     /// Instance the flow is pinned to (id in `BACKENDS`).
     pub backend: u32,
-    /// Generation of the split that placed it.
+    /// Generation of the split that placed it; 0 for an adopted flow, which none placed.
     pub generation: u32,
     /// When it was opened or adopted, in jiffies.
     pub opened_at: u64,
@@ -69,7 +70,7 @@ pub struct Embryo {
     pub state: u64,
     /// Instance that was asked (id in `BACKENDS`).
     pub backend: u32,
-    /// Generation of the split that chose it.
+    /// Generation of the split that chose it; 0 for a trial.
     pub generation: u32,
     /// Low 32 bits of jiffies at creation.
     pub created: u32,
@@ -98,10 +99,10 @@ pub struct Reap {
     pub op: u32,
     /// Number of keys that follow, at most [`Reap::BATCH`].
     pub count: u32,
-    /// Silence in jiffies after which an entry may go.
+    /// Silence in jiffies after which a live flow, or an embryo, may go.
     pub limit: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Silence in jiffies after which a closed flow may go.
+    pub linger: u32,
 }
 
 impl Reap {

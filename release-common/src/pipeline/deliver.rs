@@ -1,7 +1,7 @@
 //! The last leg: translate, find the way, send.
 
 use super::{Action, Decision, Deed, Outcome, Route, Seg, Tables};
-use crate::abi::{Endpoint4, refusal};
+use crate::abi::{Endpoint4, backend_state, refusal};
 use crate::packet::Packet;
 use crate::packet::answer::{IcmpError, icmp_error, refuse};
 use crate::packet::rewrite::{Translate, route_ends, set_macs, translate};
@@ -34,10 +34,10 @@ fn to_backend<P: Packet, T: Tables>(
     backend: u32,
     reason: Reason,
 ) -> Outcome {
-    let Some(entry) = tables.backend(backend) else {
-        return Outcome::drop(Reason::BrokenReference);
+    let endpoint = match tables.backend(backend) {
+        Some(entry) if entry.state == backend_state::USED => entry.endpoint,
+        _ => return Outcome::drop(Reason::BrokenReference),
     };
-    let endpoint = entry.endpoint;
     tables.traffic(backend, segment.ip_len, tables.now());
     if segment.ttl <= 1 {
         return answer(packet, segment, IcmpError::TimeExceeded, Reason::TtlExceeded);

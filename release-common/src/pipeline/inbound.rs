@@ -22,7 +22,7 @@ enum Case<'a> {
     /// A SYN that begins a flow, or repeats its beginning.
     Begin(Option<Shared<'a, Embryo>>),
     /// Completes a handshake; replaces an entry if there is one.
-    Completes(Shared<'a, Embryo>, Option<Shared<'a, Flow>>),
+    Completes(Shared<'a, Embryo>, EmbryoWord, Option<(Shared<'a, Flow>, FlowWord)>),
     /// Belongs to a handshake without completing it.
     Handshake(Shared<'a, Embryo>),
     /// Mid-flow without a flow.
@@ -36,25 +36,43 @@ enum Case<'a> {
 pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Option<Decision> {
     let key = segment.key_from_client();
     let flow = tables.flow(&key);
-    if let Some(flow) = flow {
-        let word = FlowWord(flow.state().get());
-        if word.is_live() && !word.restart() && !segment.has(flag::SYN) {
-            return Some(tracked(tables, segment, &key, flow));
-        }
+    // Read once: everything that follows is about this incarnation of the element.
+    let word = flow.map(|flow| FlowWord(flow.state().get()));
+    if let (Some(flow), Some(word)) = (flow, word)
+        && word.is_live()
+        && !word.restart()
+        && !segment.has(flag::SYN)
+    {
+        return Some(tracked(tables, segment, &key, flow));
     }
     let Some(frontend) = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port)) else {
         // A frontend that was taken away: its closed flows linger for retransmits.
-        return flow.map(|flow| Decision::to_backend(flow.backend().get(), Reason::Forwarded));
+        // Nothing new begins over them.
+        return match flow {
+            Some(flow) if !segment.has(flag::SYN) => {
+                Some(Decision::to_backend(flow.backend().get(), Reason::Forwarded))
+            }
+            _ => None,
+        };
     };
     let Some(service) = tables.service(frontend.service) else {
         return Some(Decision::drop(Reason::BrokenReference));
     };
     let to = place::Target { key, service_id: frontend.service, service };
-    Some(match classify(segment, flow, tables.embryo(&key)) {
+    let embryo = tables.embryo(&key);
+    // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
+    // closed one.
+    let (flow, word) = if embryo.is_none() {
+        let flow = tables.flow(&key);
+        (flow, flow.map(|flow| FlowWord(flow.state().get())))
+    } else {
+        (flow, word)
+    };
+    Some(match classify(segment, flow.zip(word), embryo) {
         Case::Tracked(flow) => tracked(tables, segment, &key, flow),
         Case::Repeated(flow) => repeated(packet, tables, segment, &to, flow),
         Case::Begin(embryo) => begin(packet, tables, segment, &to, embryo),
-        Case::Completes(embryo, old) => promote(tables, segment, &to, embryo, old),
+        Case::Completes(embryo, word, old) => promote(tables, segment, &to, embryo, word, old),
         Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
         Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
         Case::Nothing(reason) => Decision::drop(reason),
@@ -65,20 +83,29 @@ pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -
 #[inline(always)]
 fn classify<'a>(
     segment: Seg<'_>,
-    flow: Option<Shared<'a, Flow>>,
+    flow: Option<(Shared<'a, Flow>, FlowWord)>,
     embryo: Option<Shared<'a, Embryo>>,
 ) -> Case<'a> {
-    let phase = embryo.map(|embryo| EmbryoWord(embryo.state().get()).phase());
-    if let Some(flow) = flow {
-        let word = FlowWord(flow.state().get());
+    let embryo = embryo.map(|embryo| (embryo, EmbryoWord(embryo.state().get())));
+    if let Some((flow, word)) = flow {
         if matches!(word.phase(), Phase::Dead) {
             return Case::Nothing(Reason::DeadEntry);
         }
+        if segment.has(flag::SYN) && segment.flags & (flag::FIN | flag::RST) != 0 {
+            return Case::Nothing(Reason::BadFlags);
+        }
         if segment.has(flag::SYN) && !segment.has(flag::ACK) {
-            return if word.is_live() { Case::Repeated(flow) } else { Case::Begin(embryo) };
+            return if word.is_live() {
+                Case::Repeated(flow)
+            } else {
+                Case::Begin(embryo.map(|(embryo, _)| embryo))
+            };
         }
         return match embryo {
-            Some(embryo) if completes(embryo, segment) => Case::Completes(embryo, Some(flow)),
+            Some((embryo, seen)) if completes(embryo, seen, segment) => {
+                Case::Completes(embryo, seen, Some((flow, word)))
+            }
+            Some((embryo, seen)) if aborts(embryo, seen, segment) => Case::Handshake(embryo),
             _ => Case::Tracked(flow),
         };
     }
@@ -86,34 +113,39 @@ fn classify<'a>(
         if segment.flags & (flag::ACK | flag::FIN | flag::RST) != 0 {
             return Case::Nothing(Reason::BadFlags);
         }
-        return Case::Begin(embryo);
+        return Case::Begin(embryo.map(|(embryo, _)| embryo));
     }
     if segment.flags & (flag::ACK | flag::RST) == 0 {
         return Case::Nothing(Reason::BadFlags);
     }
-    match (embryo, phase) {
-        (Some(_), Some(EmbryoPhase::Ended)) => Case::Nothing(Reason::EmbryoBusy),
-        (Some(embryo), Some(EmbryoPhase::Syn | EmbryoPhase::SynAck)) => {
-            if completes(embryo, segment) {
-                Case::Completes(embryo, None)
-            } else {
-                Case::Handshake(embryo)
-            }
-        }
-        _ => Case::MidFlow(embryo),
+    let Some((embryo, seen)) = embryo else { return Case::MidFlow(None) };
+    match seen.phase() {
+        EmbryoPhase::Ended => Case::Nothing(Reason::EmbryoBusy),
+        EmbryoPhase::Trial => Case::MidFlow(Some(embryo)),
+        _ if completes(embryo, seen, segment) => Case::Completes(embryo, seen, None),
+        _ => Case::Handshake(embryo),
     }
 }
 
 /// Whether a segment is the acknowledgement that completes a handshake.
 #[inline(always)]
-fn completes(embryo: Shared<'_, Embryo>, segment: Seg<'_>) -> bool {
-    let word = EmbryoWord(embryo.state().get());
+fn completes(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: Seg<'_>) -> bool {
+    let ahead = segment.seq.wrapping_sub(embryo.client_seq().get().wrapping_add(1));
     let early = segment.ack.wrapping_sub(word.server_seq().wrapping_add(1));
     matches!(word.phase(), EmbryoPhase::SynAck)
         && segment.has(flag::ACK)
-        && !segment.has(flag::RST)
+        && segment.flags & (flag::RST | flag::SYN) == 0
+        && ahead < MAX_EARLY_DATA
         && early < MAX_EARLY_DATA
         && segment.ttl > 1
+}
+
+/// Whether a segment is the client's RST of a handshake.
+#[inline(always)]
+fn aborts(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: Seg<'_>) -> bool {
+    matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
+        && segment.has(flag::RST)
+        && segment.seq == embryo.client_seq().get().wrapping_add(1)
 }
 
 /// A packet of a flow that we have.
@@ -191,10 +223,20 @@ fn repeated<P: Packet, T: Tables>(
     flow: Shared<'_, Flow>,
 ) -> Decision {
     let backend = flow.backend().get();
-    if let Some(old) = tables.embryo(&to.key)
-        && old.client_seq().get() != segment.seq
-    {
-        place::end_embryo(tables, &to.key, old, EmbryoWord(old.state().get()));
+    let copy = !FlowWord(flow.state().get()).fin_seen(End::Client)
+        && flow.client().get().fin == segment.seq;
+    if segment.ttl <= 1 || copy {
+        return Decision::to_backend(backend, Reason::SynRepeated);
+    }
+    if let Some(old) = tables.embryo(&to.key) {
+        let word = EmbryoWord(old.state().get());
+        // A handshake is never split, even if the old instance's traffic re-opened its flow.
+        if old.client_seq().get() == segment.seq
+            && matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
+        {
+            return Decision::to_backend(old.backend().get(), Reason::SynRepeated);
+        }
+        place::end_embryo(tables, &to.key, old, word);
     }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,

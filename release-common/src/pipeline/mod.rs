@@ -265,15 +265,17 @@ pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
 
 #[inline(always)]
 fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
-    if tables.is_frontend_port(segment.destination_port)
-        && let Some(decision) = inbound::inbound(packet, tables, segment)
-    {
-        return decision;
+    let mut reason = Reason::NotOurPort;
+    if tables.is_frontend_port(segment.destination_port) {
+        if let Some(decision) = inbound::inbound(packet, tables, segment) {
+            return decision;
+        }
+        reason = Reason::NotOurAddress;
     }
     if tables.is_backend_port(segment.source_port) {
         return reply::reply(packet, tables, segment);
     }
-    Decision::pass(Reason::NotOurPort)
+    Decision::pass(reason)
 }
 
 /// Counts what [`crate::tcp::lifecycle::observe`] reports.

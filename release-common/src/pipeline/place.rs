@@ -44,6 +44,10 @@ pub fn place<P: Packet, T: Tables>(
         Ok(backend) => backend,
         Err(reason) => return Decision::refuse(to.service.when_empty, reason),
     };
+    // The instance never sees it.
+    if segment.ttl <= 1 {
+        return Decision::to_backend(backend, Reason::Placed);
+    }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
         backend,
@@ -103,6 +107,12 @@ fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
     if to.service.frontend_count < 2 {
         return false;
     }
+    let socket = tables.backend(backend).map(|entry| entry.endpoint);
+    // An instance may have had another id before.
+    let same = |id: u32| {
+        id == backend
+            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint) == socket
+    };
     for index in 0..FRONTENDS_PER_SERVICE {
         if index as u32 >= to.service.frontend_count {
             break;
@@ -113,13 +123,13 @@ fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
         }
         let key = FlowKey4 { frontend: sibling.addr, frontend_port: sibling.port, ..to.key };
         if let Some(flow) = tables.flow(&key)
-            && flow.backend().get() == backend
+            && same(flow.backend().get())
             && crate::tcp::word::FlowWord(flow.state().get()).is_live()
         {
             return true;
         }
         if let Some(embryo) = tables.embryo(&key)
-            && embryo.backend().get() == backend
+            && same(embryo.backend().get())
         {
             return true;
         }

@@ -22,9 +22,9 @@ pub fn promote<T: Tables>(
     segment: Seg<'_>,
     to: &Target<'_>,
     embryo: Shared<'_, Embryo>,
-    old: Option<Shared<'_, Flow>>,
+    word: EmbryoWord,
+    old: Option<(Shared<'_, Flow>, FlowWord)>,
 ) -> Decision {
-    let word = EmbryoWord(embryo.state().get());
     let client_seq = embryo.client_seq().get().wrapping_add(1);
     let server_seq = word.server_seq().wrapping_add(1);
     let (client_scale, server_scale) = word.scales();
@@ -40,7 +40,8 @@ pub fn promote<T: Tables>(
             next: client_seq,
             ack: server_seq,
             edge: server_seq.wrapping_add(UNSCALED),
-            fin: 0,
+            // Until there is a FIN: tells a late copy of this connection's SYN from a new one.
+            fin: embryo.client_seq().get(),
         },
         server: Side {
             // With TCP Fast Open the server may have sent data already.
@@ -78,12 +79,11 @@ fn enter<T: Tables>(
     tables: &T,
     to: &Target<'_>,
     flow: &Flow,
-    old: Option<Shared<'_, Flow>>,
+    old: Option<(Shared<'_, Flow>, FlowWord)>,
 ) -> Result<(), InsertError> {
-    let Some(old) = old else {
+    let Some((old, word)) = old else {
         return add_flow(tables, &to.key, flow, Insert::New);
     };
-    let word = FlowWord(old.state().get());
     if matches!(word.phase(), Phase::Dead) {
         return Err(InsertError::Exists);
     }

@@ -9,6 +9,9 @@ use crate::shared::Shared;
 use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
+/// Most data a SYN can carry.
+const MAX_SYN_DATA: u32 = 65_535;
+
 /// Handles a packet from a port that some instance uses.
 #[inline(always)]
 pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
@@ -21,30 +24,37 @@ pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> 
     };
     let who = Sender { from, endpoint: sender, service };
     let (mut live, mut closed) = (None, None);
-    for index in 0..FRONTENDS_PER_SERVICE {
-        let Some(key) = who.key(segment, index) else { break };
-        if let Some(flow) = tables.flow(&key)
-            && who.is(tables, flow.backend().get())
-        {
-            match FlowWord(flow.state().get()).phase() {
-                Phase::Live => {
-                    live = Some((index, flow));
-                    break;
-                }
-                Phase::Dead => {}
-                Phase::ClosedFin | Phase::ClosedRst => closed = Some((index, flow)),
-            }
-        }
-    }
-    // A closed flow is no hit while a new handshake is under way.
-    if live.is_none() {
+    // The second pass finds a handshake that was promoted between the two look-ups.
+    for _ in 0..2 {
+        closed = None;
         for index in 0..FRONTENDS_PER_SERVICE {
             let Some(key) = who.key(segment, index) else { break };
-            if let Some(embryo) = tables.embryo(&key)
-                && who.is(tables, embryo.backend().get())
+            if let Some(flow) = tables.flow(&key)
+                && who.is(tables, flow.backend().get())
             {
-                return handshake(packet, tables, segment, &key, embryo, &who);
+                match FlowWord(flow.state().get()).phase() {
+                    Phase::Live => {
+                        live = Some((index, flow));
+                        break;
+                    }
+                    Phase::Dead => {}
+                    Phase::ClosedFin | Phase::ClosedRst => closed = Some((index, flow)),
+                }
             }
+        }
+        // A closed flow is no hit while a new handshake is under way.
+        if live.is_none() {
+            for index in 0..FRONTENDS_PER_SERVICE {
+                let Some(key) = who.key(segment, index) else { break };
+                if let Some(embryo) = tables.embryo(&key)
+                    && who.is(tables, embryo.backend().get())
+                {
+                    return handshake(packet, tables, segment, &key, embryo, &who);
+                }
+            }
+        }
+        if live.is_some() {
+            break;
         }
     }
     match live.or(closed) {
@@ -130,13 +140,19 @@ fn restarted<P: Packet, T: Tables>(
 fn syn_acked<P: Packet>(packet: &P, segment: Seg<'_>, embryo: Shared<'_, Embryo>) -> bool {
     let word = EmbryoWord(embryo.state().get());
     if !segment.has(flag::SYN | flag::ACK)
-        || segment.ack != embryo.client_seq().get().wrapping_add(1)
+        || !acks_syn(segment, embryo)
         || !matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
     {
         return false;
     }
     let answered = word.with_syn_ack(segment.seq, window_scale(packet, segment));
     answered == word || embryo.state().swap_if(word.0, answered.0)
+}
+
+/// Whether a segment acknowledges the client's SYN, with Fast Open (RFC 7413) its data too.
+#[inline(always)]
+fn acks_syn(segment: Seg<'_>, embryo: Shared<'_, Embryo>) -> bool {
+    segment.ack.wrapping_sub(embryo.client_seq().get().wrapping_add(1)) <= MAX_SYN_DATA
 }
 
 /// The instance's answer to a handshake or to a mid-flow trial.
@@ -157,8 +173,7 @@ fn handshake<P: Packet, T: Tables>(
             return trial::answered(tables, segment, key, who.from.service, embryo);
         }
         EmbryoPhase::Syn | EmbryoPhase::SynAck => {
-            let answers_syn =
-                segment.has(flag::ACK) && segment.ack == embryo.client_seq().get().wrapping_add(1);
+            let answers_syn = segment.has(flag::ACK) && acks_syn(segment, embryo);
             let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
                 && segment.seq == word.server_seq().wrapping_add(1);
             if segment.has(flag::RST) && segment.ttl > 1 && (answers_syn || in_sequence) {

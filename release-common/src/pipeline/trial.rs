@@ -3,7 +3,7 @@
 //! first other answer adopts the flow. So flows survive without shared flow state.
 
 use super::place::{Target, add_flow, end_embryo};
-use super::{Counter, Decision, Insert, Seg, Tables};
+use super::{Counter, Decision, Insert, InsertError, Seg, Tables, count_step};
 use crate::abi::{
     Embryo, Endpoint4, Flow, FlowKey4, Side, Split, VERSIONS_PER_SERVICE, event_kind,
 };
@@ -11,7 +11,9 @@ use crate::packet::flag;
 use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::tcp::after;
+use crate::tcp::lifecycle::observe;
+use crate::tcp::word::{EmbryoWord, End, FlowWord};
 
 /// Marks a trial whose instance has refused: the client's next packet tries the next version.
 const NONE: u8 = 0xff;
@@ -30,7 +32,13 @@ pub fn mid_flow<T: Tables>(
         let word = EmbryoWord(embryo.state().get());
         if word.version() != NONE {
             if !segment.has(flag::RST) {
-                embryo.client_seq().set(segment.end());
+                let end = segment.seq.wrapping_add(segment.payload());
+                if after(end, embryo.client_seq().get()) {
+                    embryo.client_seq().set(end);
+                }
+                if segment.has(flag::FIN) && !word.client_fin() {
+                    embryo.state().swap_if(word.0, word.with_client_fin().0);
+                }
             }
             return Decision::to_backend(embryo.backend().get(), Reason::Tried);
         }
@@ -54,12 +62,15 @@ fn try_next<T: Tables>(tables: &T, segment: Seg<'_>, to: &Target<'_>, tried: u16
     // A RST asks for no answer, so it cannot decide anything: it only goes where the flow most
     // likely is.
     if !segment.has(flag::RST) && segment.ttl > 1 {
+        let word = EmbryoWord::trial(tables.tag(), tried | 1 << version, version);
+        let word = if segment.has(flag::FIN) { word.with_client_fin() } else { word };
         let embryo = Embryo {
-            state: EmbryoWord::trial(tables.tag(), tried | 1 << version, version).0,
+            state: word.0,
             backend,
-            generation: split.generation,
+            // No split placed it.
+            generation: 0,
             created: tables.now() as u32,
-            client_seq: segment.end(),
+            client_seq: segment.seq.wrapping_add(segment.payload()),
         };
         if tables.insert_embryo(&to.key, &embryo).is_err() {
             return Decision::drop(Reason::InsertFailed);
@@ -137,21 +148,25 @@ fn adopt<T: Tables>(
     const LARGEST_WINDOW: u32 = 1 << 30;
     let now = tables.now();
     let (client_scale, server_scale) = word.scales();
+    let (sent, fin) = (embryo.client_seq().get(), word.client_fin());
+    // What the instance acknowledges was sent, seen here or not.
+    let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
+    let state = FlowWord::live(tables.tag(), client_scale, server_scale);
     let flow = Flow {
-        state: FlowWord::live(tables.tag(), client_scale, server_scale).0,
+        state: if fin && !beyond { state.with_fin_seen(End::Client).0 } else { state.0 },
         backend: embryo.backend().get(),
         generation: embryo.generation().get(),
         opened_at: now,
         last_packet: now as u32,
         last_data: now as u32,
         client: Side {
-            next: embryo.client_seq().get(),
+            next: if beyond { segment.ack } else { sent },
             ack: segment.seq,
             edge: segment.seq.wrapping_add(LARGEST_WINDOW),
-            fin: 0,
+            fin: sent.wrapping_add(1),
         },
         server: Side {
-            next: segment.seq.wrapping_add(segment.payload()),
+            next: segment.seq,
             ack: segment.ack,
             edge: segment.ack.wrapping_add(LARGEST_WINDOW),
             fin: 0,
@@ -160,13 +175,23 @@ fn adopt<T: Tables>(
     if word.ended() == word || !embryo.state().swap_if(word.0, word.ended().0) {
         return;
     }
-    if add_flow(tables, key, &flow, Insert::New).is_err() {
-        tables.event(event_kind::TABLE_FULL, key, flow.backend, flow.generation);
+    if let Err(error) = add_flow(tables, key, &flow, Insert::New) {
         embryo.state().swap_if(word.ended().0, word.0);
+        if matches!(error, InsertError::Refused) {
+            // The answer goes on to the client, so the connection lives without an entry.
+            tables.count(flow.backend, Counter::Untracked);
+            tables.event(event_kind::TABLE_FULL, key, flow.backend, flow.generation);
+        }
         return;
     }
     tables.remove_embryo(key);
     tables.count(flow.backend, Counter::Adopted);
     tables.live_flows(service, 1);
     tables.event(event_kind::ADOPTED, key, flow.backend, flow.generation);
+    if let Some(entry) = tables.flow(key)
+        && !segment.has(flag::SYN)
+    {
+        let step = observe(entry, End::Server, segment, now as u32);
+        count_step(tables, key, entry, step);
+    }
 }

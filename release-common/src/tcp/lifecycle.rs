@@ -68,11 +68,14 @@ impl FlowWord {
             return if word.is_live() { word.with_phase(Phase::ClosedRst) } else { word };
         }
         if facts.beyond_fin {
-            word = word.without_fin(from).with_phase(Phase::Live);
+            word = word.without_fin(from);
+            if !word.is_live() {
+                word = word.with_phase(Phase::Live).with_restart();
+            }
         }
         // A RST that the server's stack did not accept: it goes on talking.
         if facts.alive && matches!(from, End::Server) && matches!(word.phase(), Phase::ClosedRst) {
-            word = word.with_phase(Phase::Live);
+            word = word.with_phase(Phase::Live).with_restart();
         }
         if facts.fin {
             word = word.with_fin_seen(from);
@@ -133,7 +136,8 @@ pub const fn judge(
     }
     Some(Facts {
         reset: false,
-        fin: segment.has(flag::FIN) && !after(me.next, data_end),
+        // An ACK that overtook the FIN has counted it already.
+        fin: segment.has(flag::FIN) && !after(me.next, data_end.wrapping_add(1)),
         acks_fin: word.fin_seen(to) && segment.ack == peer.fin,
         beyond_fin: word.fin_seen(from)
             && (after(segment.seq, me.fin)
@@ -201,7 +205,7 @@ fn remember(
     if new != me {
         mine.set(new);
     }
-    new_data
+    new_data && segment.payload() > 0
 }
 
 /// Changes the state word, if the facts change it, with one compare-and-swap.

@@ -275,6 +275,18 @@ impl EmbryoWord {
         (self.0 >> Self::HIGH) as u16
     }
 
+    /// Trial: the word once the client's FIN was sent to the instance.
+    #[inline(always)]
+    pub const fn with_client_fin(self) -> Self {
+        Self(self.0 | 1 << 4)
+    }
+
+    /// Trial: whether the client's FIN was sent to the instance.
+    #[inline(always)]
+    pub const fn client_fin(self) -> bool {
+        self.0 >> 4 & 1 == 1
+    }
+
     /// Trial: index of the version being tried.
     #[inline(always)]
     pub const fn version(self) -> u8 {

@@ -110,7 +110,11 @@ impl Daemon {
     pub async fn reload_config(&self) -> Result<Reloaded, ApiError> {
         let config = load_config(self.paths.config.as_deref())?;
         let mut core = self.core.lock().await;
-        super::checks::interfaces(&config, &core.interfaces, &core.links.list(), true)?;
+        let managed_before = |name: &str| {
+            core.config.daemon().interfaces().iter().any(|interface| interface.as_str() == name)
+        };
+        let ours = core.links.list();
+        super::checks::interfaces(&config, &core.interfaces, &ours, managed_before)?;
         let mut changes = tokio::task::block_in_place(|| core.adopt_config(config))?;
         changes.extend(core.attach_all(false)?);
         drop(core);

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use nix::sys::statfs;
 use nix::unistd::Uid;
+use release_common::abi::Meta;
 
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::Config;
 use crate::net::netlink::Interface;
+use crate::paths::Paths;
+use crate::store::Store;
 
 /// Oldest kernel: atomics, ring buffer, XDP fragments, BPF links.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
@@ -78,8 +81,62 @@ pub fn lock(state_dir: &Path) -> Result<File, ApiError> {
     }
 }
 
+/// One daemon for one pin folder, whatever its other places are: the lock lives as long as the
+/// folder is open.
+///
+/// # Errors
+/// Conflict if another daemon holds it.
+pub fn lock_pins(bpffs: &Path) -> Result<File, ApiError> {
+    let failed = |error: std::io::Error| {
+        ApiError::new(ErrorCode::Internal, format!("bpffs {}: {error}", bpffs.display()))
+    };
+    std::fs::create_dir_all(bpffs).map_err(failed)?;
+    let folder = File::open(bpffs).map_err(failed)?;
+    match folder.try_lock() {
+        Ok(()) => Ok(folder),
+        Err(TryLockError::WouldBlock) => Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("bpffs {}: another daemon's data plane is pinned there", bpffs.display()),
+        )
+        .hint("stop it, or give this one its own --state-dir, --socket and --bpffs")),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Note in the store that says which data plane it belongs to.
+pub const DATA_PLANE: &str = "data_plane";
+
+/// What tells one data plane from another: ids in its tables mean something only together with the
+/// state that gave them.
+pub fn data_plane(meta: &Meta) -> String {
+    format!("{} {}", super::boot_id_text(&meta.boot_id), meta.epoch_at)
+}
+
+/// The state is that of the data plane pinned.
+///
+/// # Errors
+/// Conflict if it is not: live flows would be led astray.
+pub fn belongs(meta: &Meta, store: &dyn Store, paths: &Paths) -> Result<(), ApiError> {
+    // Without a version it was made by a start that got no further.
+    if meta.abi == 0 || store.note(DATA_PLANE)?.as_deref() == Some(&data_plane(meta)) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::Conflict,
+        format!(
+            "state {}: is not that of the data plane pinned in {}",
+            paths.state_dir.display(),
+            paths.bpffs.display()
+        ),
+    )
+    .hint(
+        "start with the --state-dir that it was made with; if that is lost, `releasectl detach` \
+         takes it down (live connections are then adopted anew)",
+    ))
+}
+
 /// The configured interfaces exist, and no program of somebody else is attached to them.
-/// `ours` are the indices that have a link of ours; on an adopted data plane an interface may be
+/// `ours` are the indices that have a link of ours; an interface that was managed before may be
 /// gone for the moment.
 ///
 /// # Errors
@@ -88,12 +145,12 @@ pub fn interfaces(
     config: &Config,
     present: &[Interface],
     ours: &[u32],
-    adopting: bool,
+    managed_before: impl Fn(&str) -> bool,
 ) -> Result<(), ApiError> {
     for name in config.daemon().interfaces() {
         let name = name.as_str();
         match present.iter().find(|interface| interface.name == name) {
-            None if adopting => log::warn!("interface {name} is absent, waiting for it"),
+            None if managed_before(name) => log::warn!("interface {name} is absent, waiting for it"),
             None => {
                 let known: Vec<&str> = present.iter().map(|i| i.name.as_str()).collect();
                 return Err(ApiError::new(

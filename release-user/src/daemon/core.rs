@@ -60,8 +60,8 @@ pub struct Core {
     pub interfaces: Vec<Interface>,
     /// Kernel settings as they were found.
     pub found: Found,
-    /// Holds the state folder.
-    pub _lock: File,
+    /// Hold the state folder and the pins.
+    pub _locks: [File; 2],
 }
 
 /// The daemon.

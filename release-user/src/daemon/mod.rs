@@ -52,8 +52,12 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
     let adopting = paths.bpffs.join("META").exists();
     let ours = if adopting { Links::open(&paths.bpffs)?.list() } else { Vec::new() };
-    checks::interfaces(&config, &present, &ours, adopting)?;
+    checks::interfaces(&config, &present, &ours, |_| adopting)?;
+    let pins_lock = checks::lock_pins(&paths.bpffs)?;
     let mut store = SqliteStore::open(&paths.state_dir)?;
+    if adopting {
+        checks::belongs(&Maps::open(&paths.bpffs)?.meta()?, &store, &paths)?;
+    }
     let listener = server::bind(&paths.socket)?;
 
     let capacity = config.daemon().flow_capacity().get();
@@ -77,7 +81,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         config: Arc::clone(&config),
         interfaces: present,
         found: Default::default(),
-        _lock: lock,
+        _locks: [lock, pins_lock],
     };
     core.load_found()?;
     core.adopt_config(config)?;
@@ -125,6 +129,7 @@ fn begin_epoch(
             ..meta
         };
         store.set_note(EPOCH, Some(&meta.evidence_epoch.to_string()))?;
+        store.set_note(checks::DATA_PLANE, Some(&checks::data_plane(&meta)))?;
         maps.set_meta(meta)?;
     } else if meta.flow_capacity != capacity {
         log::warn!(

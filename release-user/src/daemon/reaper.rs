@@ -21,7 +21,7 @@ const LINGER: Duration = Duration::from_secs(60);
 /// How long a handshake may take: a Linux server gives up its SYN-ACKs after 63 s.
 const HANDSHAKE: Duration = Duration::from_secs(75);
 
-/// Keys to remove, with the silence in jiffies that each group must have.
+/// Keys to remove; flows by the silence in jiffies that a live one must have.
 #[derive(Default)]
 struct Work {
     flows: HashMap<u32, Vec<FlowKey4>>,
@@ -36,13 +36,13 @@ impl Daemon {
     pub async fn reap(&self) -> Result<usize, ApiError> {
         let limits = self.idle_limits().await;
         let work = self.find_work(&limits)?;
-        let handshake = self.clock.jiffies(HANDSHAKE);
+        let (handshake, linger) = (self.clock.jiffies(HANDSHAKE), self.clock.jiffies(LINGER));
         if !work.embryos.is_empty() {
-            self.programs.reap(reap_op::EMBRYOS, &work.embryos, handshake)?;
+            self.programs.reap(reap_op::EMBRYOS, &work.embryos, handshake, handshake)?;
         }
         let mut claimed = Vec::new();
         for (limit, keys) in work.flows {
-            let keys = self.programs.reap(reap_op::CLAIM, &keys, limit)?;
+            let keys = self.programs.reap(reap_op::CLAIM, &keys, limit, linger)?;
             if !keys.is_empty() {
                 claimed.push((limit, keys));
             }
@@ -54,7 +54,7 @@ impl Daemon {
         tokio::task::block_in_place(grace_period);
         let mut removed = 0;
         for (limit, keys) in claimed {
-            removed += self.programs.reap(reap_op::REAP, &keys, limit)?.len();
+            removed += self.programs.reap(reap_op::REAP, &keys, limit, linger)?.len();
         }
         Ok(removed)
     }
@@ -90,12 +90,10 @@ impl Daemon {
             }
         })?;
         self.reader.walk_flows(|key, flow| {
-            let limit = if FlowWord(flow.state).is_live() {
-                limits.get(&flow.backend).copied().unwrap_or(linger)
-            } else {
-                linger
-            };
-            if old(flow.last_packet, limit) {
+            // An instance nobody knows: nothing can be said for its flows.
+            let limit = limits.get(&flow.backend).copied().unwrap_or(linger);
+            let wait = if FlowWord(flow.state).is_live() { limit } else { linger };
+            if old(flow.last_packet, wait) {
                 work.flows.entry(limit).or_default().push(*key);
             }
         })?;

@@ -37,6 +37,7 @@ pub fn detach_offline(paths: &Paths) -> Result<Vec<String>, ApiError> {
     checks::host(&paths.bpffs)?;
     let mut done = Vec::new();
     if paths.bpffs.exists() {
+        let _lock = checks::lock_pins(&paths.bpffs)?;
         let links = Links::open(&paths.bpffs)?;
         for ifindex in links.list() {
             links.detach(ifindex)?;

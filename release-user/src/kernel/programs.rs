@@ -70,7 +70,8 @@ impl Programs {
         Ok(u64::from_ne_bytes(bytes))
     }
 
-    /// Runs one of [`reap_op`] over keys; returns those it was done to. `limit` is in jiffies.
+    /// Runs one of [`reap_op`] over keys; returns those it was done to. `limit` (live flows,
+    /// embryos) and `linger` (closed flows) are in jiffies.
     ///
     /// # Errors
     /// The kernel's.
@@ -79,10 +80,11 @@ impl Programs {
         op: u32,
         keys: &[FlowKey4],
         limit: u32,
+        linger: u32,
     ) -> Result<Vec<FlowKey4>, KernelError> {
         let mut done = Vec::new();
         for part in keys.chunks(Reap::BATCH) {
-            let head = Reap { op, count: part.len() as u32, limit, pad: 0 };
+            let head = Reap { op, count: part.len() as u32, limit, linger };
             let mut packet = bytemuck::bytes_of(&head).to_vec();
             packet.extend_from_slice(bytemuck::cast_slice(part));
             packet.resize(packet.len().max(64), 0);

@@ -8,6 +8,7 @@ pub mod hooked;
 pub mod scene;
 pub mod slab;
 pub mod tables;
+pub mod world;
 
 pub use hooked::Hooked;
 pub use scene::Scene;

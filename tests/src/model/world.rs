@@ -1,0 +1,215 @@
+//! Two packets "at once": one is interrupted before its `k`-th look at the tables, and the other
+//! goes through the whole packet path meanwhile.
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use release_common::abi::{Be16, Counters, FlowKey4};
+use release_common::pipeline::{Action, Counter, Outcome};
+use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+
+use super::tables::run_on;
+use super::{Hooked, ModelTables, Scene};
+use crate::frames::{Tcp, destination, flags};
+
+const SYN: u8 = flags::SYN;
+const ACK: u8 = flags::ACK;
+const FIN: u8 = flags::FIN | flags::ACK;
+/// The client's initial sequence number.
+pub const C: u32 = 1000;
+/// The server's initial sequence number.
+pub const S: u32 = 9000;
+/// More calls than any packet makes.
+pub const MANY: usize = 100;
+
+/// The client.
+pub const fn client() -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 40_000)
+}
+
+/// One client, and the tables it goes through.
+pub struct World {
+    /// The tables.
+    pub tables: ModelTables,
+    /// The instance that the client's packets went to.
+    pub server: SocketAddrV4,
+    /// What became of the packet that was interrupted, and where it went.
+    pub interrupted: Cell<Option<(Action, SocketAddrV4)>>,
+}
+
+impl World {
+    /// The scene loaded, nothing sent yet.
+    pub fn new(scene: &Scene) -> Self {
+        let server = scene.versions[0].instances[0].socket;
+        Self { tables: ModelTables::new(scene, 8, 8), server, interrupted: Cell::new(None) }
+    }
+
+    /// A frontend.
+    pub fn frontend(&self, index: usize) -> SocketAddrV4 {
+        self.tables.scene().frontends[index]
+    }
+
+    /// The client's key at a frontend.
+    pub fn key(&self, frontend: usize) -> FlowKey4 {
+        let (client, frontend) = (client(), self.frontend(frontend));
+        FlowKey4::tcp(
+            (*client.ip()).into(),
+            Be16::new(client.port()),
+            (*frontend.ip()).into(),
+            Be16::new(frontend.port()),
+        )
+    }
+
+    /// A packet of the client to a frontend.
+    pub fn to_frontend(&self, index: usize, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+        Tcp::new(client(), self.frontend(index), flags).numbers(seq, ack).build()
+    }
+
+    /// A packet of the client to the first frontend.
+    pub fn client_sends(&self, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+        self.to_frontend(0, flags, seq, ack)
+    }
+
+    /// A packet of the instance to the client.
+    pub fn server_sends(&self, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+        Tcp::new(self.server, client(), flags).numbers(seq, ack).build()
+    }
+
+    /// Sends a client's frame and remembers the instance it went to.
+    pub fn pin(&mut self, frame: &[u8]) {
+        let (outcome, out) = self.tables.run(frame);
+        assert_eq!(outcome.action, Action::Send, "{outcome:?}");
+        self.server = destination(&out);
+    }
+
+    /// Sends a frame through.
+    pub fn run(&self, frame: &[u8]) -> Outcome {
+        self.tables.run(frame).0
+    }
+
+    /// The interrupted packet, if it was sent, went to the pinned instance.
+    pub fn interrupted_stayed(&self) {
+        if let Some((Action::Send, to)) = self.interrupted.get() {
+            assert_eq!(to, self.server);
+        }
+    }
+
+    /// A handshake about to complete, while new flows go elsewhere already.
+    pub fn half_open_and_shifted(&mut self) {
+        self.half_open();
+        self.tables.shift(&[0, 1]);
+    }
+
+    /// SYN and SYN-ACK went through.
+    pub fn half_open(&mut self) {
+        self.pin(&self.client_sends(SYN, C, 0));
+        self.run(&self.server_sends(SYN | ACK, S, C + 1));
+    }
+
+    /// The handshake went through.
+    pub fn open(&mut self) {
+        self.half_open();
+        self.run(&self.client_sends(ACK, C + 1, S + 1));
+        assert_eq!(self.sum(Counter::Opened), 1);
+    }
+
+    /// Both ends closed.
+    pub fn close(&mut self) {
+        self.run(&self.client_sends(FIN, C + 1, S + 1));
+        self.run(&self.server_sends(FIN, S + 1, C + 2));
+        self.run(&self.client_sends(ACK, C + 2, S + 2));
+        assert_eq!(self.phase(0), Some(Phase::ClosedFin));
+    }
+
+    /// A counter, summed over instances.
+    pub fn sum(&self, counter: Counter) -> u64 {
+        let instances = self.tables.scene().instances();
+        instances
+            .map(|instance| {
+                let fields: [u64; Counters::FIELDS] =
+                    bytemuck::cast(self.tables.counters(instance.id));
+                fields[counter as usize]
+            })
+            .sum()
+    }
+
+    /// Phase of the flow at a frontend.
+    pub fn phase(&self, frontend: usize) -> Option<Phase> {
+        Some(FlowWord(self.tables.flows.copy(&self.key(frontend))?.state).phase())
+    }
+
+    /// What holds whatever happened in whatever order.
+    pub fn check(&self) {
+        let tally = self.tables.tally();
+        let users = self.tables.scene().instances().map(|i| self.tables.user_counters(i.id));
+        let (mut expired, mut purged, mut embryos_expired) = (0, 0, 0);
+        for user in users {
+            expired += user.expired;
+            purged += user.purged;
+            embryos_expired += user.embryos_expired;
+        }
+        let begun = self.sum(Counter::Opened) + self.sum(Counter::Adopted);
+        let closed = [Counter::ClosedFin, Counter::ClosedRst, Counter::Superseded]
+            .into_iter()
+            .map(|counter| self.sum(counter))
+            .sum::<u64>();
+        assert_eq!(begun + self.sum(Counter::Reopened), tally.live + closed + expired);
+        assert_eq!(tally.gauge, tally.live as i64);
+        assert_eq!(tally.entries, (tally.live + tally.closed) as i64);
+        let created = self.sum(Counter::Placed) + self.sum(Counter::Trials);
+        let ended = self.sum(Counter::EmbryosEnded) + embryos_expired + tally.evicted;
+        assert_eq!(created, begun + ended + tally.embryos, "{tally:?} {purged}");
+        for (_, flow) in self.tables.flows.all() {
+            assert_ne!(FlowWord(flow.state).phase(), Phase::Dead, "a dead entry stays");
+        }
+        for (_, embryo) in self.tables.embryos.all() {
+            let phase = EmbryoWord(embryo.state).phase();
+            assert_ne!(phase, EmbryoPhase::Ended, "an ended embryo stays");
+        }
+    }
+}
+
+/// For every `k`: prepares a world, runs `first` with `second` before its `k`-th call, and checks.
+pub fn interleave(
+    scene: &Scene,
+    prepare: impl Fn(&mut World),
+    first: impl Fn(&World) -> Vec<u8>,
+    second: impl Fn(&World, &ModelTables),
+    after: impl Fn(&World),
+) {
+    for k in 0..MANY {
+        let mut world = World::new(scene);
+        prepare(&mut world);
+        let fired = {
+            let hooked = Hooked::new(&world.tables, k, |tables| second(&world, tables));
+            let (outcome, out) = run_on(&hooked, &first(&world));
+            world.interrupted.set(Some((outcome.action, destination(&out))));
+            hooked.fired()
+        };
+        println!("call {k}");
+        world.check();
+        if !fired {
+            second(&world, &world.tables);
+            world.check();
+        }
+        after(&world);
+        world.check();
+        if !fired {
+            assert!(k > 3, "the packet made only {k} calls");
+            return;
+        }
+    }
+    panic!("a packet makes more than {MANY} calls");
+}
+
+/// Both orders of a pair of frames.
+pub fn pair(
+    scene: &Scene,
+    prepare: impl Fn(&mut World),
+    a: impl Fn(&World) -> Vec<u8>,
+    b: impl Fn(&World) -> Vec<u8>,
+    after: impl Fn(&World),
+) {
+    interleave(scene, &prepare, &a, |world, tables| drop(tables.run(&b(world))), &after);
+    interleave(scene, &prepare, &b, |world, tables| drop(tables.run(&a(world))), &after);
+}
