@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Be32, Endpoint4};
+use super::{Be16, Be32, Endpoint4, IPPROTO_TCP};
 
 /// Most frontends of one service: a reply tries them in turn.
 pub const FRONTENDS_PER_SERVICE: usize = 8;
@@ -92,20 +92,51 @@ pub mod backend_state {
     pub const USED: u32 = 1;
 }
 
-/// Element of `BACKENDS`: one instance.
+/// Element of `BACKENDS`: one instance. Address and port stand as people read them, for
+/// `bpftool map dump`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Backend {
-    /// The instance's socket.
-    pub endpoint: Endpoint4,
+    /// The instance's IPv4 address.
+    pub addr: [u8; 4],
+    /// Its port, in host order.
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: u8,
     /// Index in `SERVICES`.
     pub service: u32,
     /// The version's ring (index in `RINGS`), which stands for the version here.
     pub ring: u32,
     /// One of [`backend_state`].
     pub state: u32,
-    /// Zero.
-    pub pad: u32,
+}
+
+impl Backend {
+    /// An instance in use.
+    pub fn used(socket: core::net::SocketAddrV4, service: u32, ring: u32) -> Self {
+        Self {
+            addr: socket.ip().octets(),
+            port: socket.port(),
+            proto: IPPROTO_TCP,
+            pad: 0,
+            service,
+            ring,
+            state: backend_state::USED,
+        }
+    }
+
+    /// The instance's socket.
+    #[inline(always)]
+    pub const fn endpoint(&self) -> Endpoint4 {
+        Endpoint4 {
+            addr: Be32(u32::from_ne_bytes(self.addr)),
+            port: Be16::new(self.port),
+            proto: self.proto,
+            pad: 0,
+        }
+    }
 }
 
 /// One version's part of a [`Split`].

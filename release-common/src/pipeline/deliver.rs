@@ -35,7 +35,7 @@ fn to_backend<P: Packet, T: Tables>(
     reason: Reason,
 ) -> Outcome {
     let endpoint = match tables.backend(backend) {
-        Some(entry) if entry.state == backend_state::USED => entry.endpoint,
+        Some(entry) if entry.state == backend_state::USED => entry.endpoint(),
         _ => return Outcome::drop(Reason::BrokenReference),
     };
     tables.traffic(backend, segment.ip_len, tables.now());

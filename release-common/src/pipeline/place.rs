@@ -107,11 +107,11 @@ fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
     if to.service.frontend_count < 2 {
         return false;
     }
-    let socket = tables.backend(backend).map(|entry| entry.endpoint);
+    let socket = tables.backend(backend).map(|entry| entry.endpoint());
     // An instance may have had another id before.
     let same = |id: u32| {
         id == backend
-            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint) == socket
+            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint()) == socket
     };
     for index in 0..FRONTENDS_PER_SERVICE {
         if index as u32 >= to.service.frontend_count {

@@ -93,7 +93,7 @@ impl Sender<'_> {
     #[inline(always)]
     fn is<T: Tables>(&self, tables: &T, backend: u32) -> bool {
         backend == self.from.backend
-            || tables.backend(backend).is_some_and(|entry| entry.endpoint == self.endpoint)
+            || tables.backend(backend).is_some_and(|entry| entry.endpoint() == self.endpoint)
     }
 }
 

@@ -73,8 +73,8 @@ fn add_instances(
         if maps.backend(backend)? != *value {
             maps.set_backend(backend, *value)?;
             // Before the first packet of it can be placed, replies must find their way back.
-            if let Some(reference) = desired.backend_ids.get(&value.endpoint) {
-                maps.set_backend_id(value.endpoint, *reference)?;
+            if let Some(reference) = desired.backend_ids.get(&value.endpoint()) {
+                maps.set_backend_id(value.endpoint(), *reference)?;
             }
         }
     }

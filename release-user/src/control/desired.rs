@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytemuck::Zeroable;
 use release_common::abi::{
     Backend, BackendRef, Endpoint4, FRONTENDS_PER_SERVICE, PortBits, Service, Split, SplitEntry,
-    VERSIONS_PER_SERVICE, backend_state, refusal,
+    VERSIONS_PER_SERVICE, refusal,
 };
 
 use super::state::{ServiceState, State};
@@ -154,13 +154,7 @@ fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
         let members = version.instances.iter().filter(|i| i.in_ring()).map(member).collect();
         plan.rings.insert(version.ring, RingPlan { members, size });
         for instance in &version.instances {
-            let backend = Backend {
-                endpoint: instance.addr.into(),
-                service: state.id,
-                ring: version.ring,
-                state: backend_state::USED,
-                pad: 0,
-            };
+            let backend = Backend::used(instance.addr, state.id, version.ring);
             plan.backends.insert(instance.backend, backend);
         }
     }

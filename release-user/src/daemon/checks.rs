@@ -150,7 +150,9 @@ pub fn interfaces(
     for name in config.daemon().interfaces() {
         let name = name.as_str();
         match present.iter().find(|interface| interface.name == name) {
-            None if managed_before(name) => log::warn!("interface {name} is absent, waiting for it"),
+            None if managed_before(name) => {
+                log::warn!("interface {name} is absent, waiting for it")
+            }
             None => {
                 let known: Vec<&str> = present.iter().map(|i| i.name.as_str()).collect();
                 return Err(ApiError::new(

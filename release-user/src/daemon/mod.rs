@@ -26,7 +26,7 @@ use crate::api::server;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
 use crate::control::state::State;
-use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, load};
+use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load};
 use crate::net::netlink;
 use crate::paths::Paths;
 use crate::store::{SqliteStore, Store};
@@ -50,10 +50,11 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let present = netlink::interfaces()
         .await
         .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
-    let adopting = paths.bpffs.join("META").exists();
+    let adopting = is_pinned(&paths.bpffs);
     let ours = if adopting { Links::open(&paths.bpffs)?.list() } else { Vec::new() };
     checks::interfaces(&config, &present, &ours, |_| adopting)?;
     let pins_lock = checks::lock_pins(&paths.bpffs)?;
+    discard_unfinished(&paths.bpffs)?;
     let mut store = SqliteStore::open(&paths.state_dir)?;
     if adopting {
         checks::belongs(&Maps::open(&paths.bpffs)?.meta()?, &store, &paths)?;

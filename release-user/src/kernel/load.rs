@@ -7,7 +7,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 
-use super::{KernelError, KernelLog, Maps, SPECS, chain};
+use super::{KernelError, KernelLog, Maps, SPECS, chain, is_pinned};
 
 /// The object that `build.rs` compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/release"));
@@ -27,6 +27,28 @@ pub struct Loaded {
     pub created: bool,
     /// Records of the kernel programs' log.
     pub log: Option<KernelLog>,
+}
+
+/// Removes the maps of a first start that was cut short before anything used them: some may be
+/// missing, and none says for which configuration it was made.
+///
+/// # Errors
+/// If a pin cannot be removed.
+pub fn discard_unfinished(bpffs: &Path) -> Result<(), KernelError> {
+    if is_pinned(bpffs) {
+        return Ok(());
+    }
+    for spec in SPECS {
+        let path = bpffs.join(spec.name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(pin_error(&path, &error));
+            }
+            Ok(()) => log::warn!("{}: left by a start that was cut short, removed", path.display()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Loads the programs onto the maps pinned under `bpffs`, and pins programs there too.

@@ -325,6 +325,18 @@ fn pairs<K: Pod + Eq, V: Pod>(
         .collect()
 }
 
+/// Whether a whole data plane is pinned under `bpffs`. The ABI version is written when all maps are
+/// there, and before any program is attached: without it, a first start was cut short.
+pub fn is_pinned(bpffs: &Path) -> bool {
+    if !bpffs.join("META").exists() {
+        return false;
+    }
+    // What cannot be read was made by another version: it is there.
+    typed::<Array<MapData, Abi<Meta>>>(bpffs, "META", Map::Array)
+        .and_then(|meta| meta.get(&0, 0).map_err(map_error("META")))
+        .map_or(true, |meta| meta.0.abi != 0)
+}
+
 /// Compares what is pinned with what this program expects.
 fn check_shapes(bpffs: &Path) -> Result<(), KernelError> {
     for spec in spec::SPECS {

@@ -14,8 +14,8 @@ mod rings;
 mod spec;
 
 pub use attach::{AttachError, Attachment, Links, XdpMode};
-pub use load::{Loaded, load, program_name};
-pub use maps::{Maps, PinnedMap, RingHead};
+pub use load::{Loaded, discard_unfinished, load, program_name};
+pub use maps::{Maps, PinnedMap, RingHead, is_pinned};
 pub use programs::{Clock, Programs, XdpRun};
 pub use rings::{EventRing, KernelLog};
 pub use spec::{MapSpec, SPECS};

@@ -163,6 +163,12 @@ impl Totals {
             - (c.superseded + c.expired + c.forced) as i64
     }
 
+    /// All steps of flows so far: while these are equal, no flow began or ended.
+    pub fn steps(&self) -> [u64; 7] {
+        let c = &self.counters;
+        [c.opened, c.adopted, c.closed_fin, c.closed_rst, c.superseded, c.expired, c.forced]
+    }
+
     /// Embryos that vanished without being counted, given those present.
     pub fn evicted(&self, present: u64) -> u64 {
         let c = &self.counters;

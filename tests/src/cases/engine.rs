@@ -20,6 +20,8 @@ pub struct Report {
     pub passed: BTreeMap<&'static str, usize>,
     /// Cases that need what the runner cannot do.
     pub not_applicable: Vec<String>,
+    /// Frames that the runner does not take.
+    pub frames_not_taken: usize,
     /// Cases that did not hold, with the step and what was wrong.
     pub failed: Vec<String>,
 }
@@ -29,22 +31,29 @@ impl Report {
     pub fn of<R: Runner>(cases: &[Case], mut runner: impl FnMut(&Scene) -> R) -> Self {
         let mut report = Self::default();
         for case in cases {
-            match run_case(case, &mut runner(&case.scene)) {
+            let mut not_taken = 0;
+            match run_case(case, &mut runner(&case.scene), &mut not_taken) {
                 Ok(true) => *report.passed.entry(case.category).or_default() += 1,
                 Ok(false) => report.not_applicable.push(case.name.clone()),
                 Err(why) => report.failed.push(format!("{}: {}: {why}", case.category, case.name)),
             }
+            report.frames_not_taken += not_taken;
         }
         report
     }
 }
 
-/// Runs a case. `Ok(false)`: the runner cannot do what it needs.
+/// Runs a case. `Ok(false)`: the runner cannot do what it needs. Counts the raw frames it does not
+/// take in `not_taken`.
 ///
 /// # Errors
 /// The number of the step and what was wrong with its outcome.
-pub fn run_case(case: &Case, runner: &mut dyn Runner) -> Result<bool, String> {
-    let mut play = Play { scene: &case.scene, runner, pins: HashMap::new() };
+pub fn run_case(
+    case: &Case,
+    runner: &mut dyn Runner,
+    not_taken: &mut usize,
+) -> Result<bool, String> {
+    let mut play = Play { scene: &case.scene, runner, pins: HashMap::new(), not_taken: 0 };
     for (number, step) in case.steps.iter().enumerate() {
         let outcome = play.step(step).and_then(|done| {
             play.conserved()?;
@@ -56,6 +65,7 @@ pub fn run_case(case: &Case, runner: &mut dyn Runner) -> Result<bool, String> {
             Err(why) => return Err(format!("step {number}: {why}")),
         }
     }
+    *not_taken = play.not_taken;
     Ok(true)
 }
 
@@ -68,12 +78,14 @@ struct Play<'a> {
     scene: &'a Scene,
     runner: &'a mut dyn Runner,
     pins: HashMap<usize, SocketAddrV4>,
+    not_taken: usize,
 }
 
 impl Play<'_> {
     fn step(&mut self, step: &Step) -> Result<bool, String> {
         match step {
             Step::Packet(packet) => self.packet(packet)?,
+            Step::Frame(frame, _) if !self.runner.takes(frame) => self.not_taken += 1,
             Step::Frame(frame, want) => {
                 let run = self.runner.run(frame);
                 match want {

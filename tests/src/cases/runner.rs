@@ -22,6 +22,10 @@ pub struct Run {
 
 /// A packet path with its tables, loaded with a scene.
 pub trait Runner {
+    /// Whether such a frame can be sent through.
+    fn takes(&self, _frame: &[u8]) -> bool {
+        true
+    }
     /// Sends a frame through.
     fn run(&mut self, frame: &[u8]) -> Run;
     /// Lets time pass. Returns whether it can: cases that need it do not apply otherwise.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use release_common::abi::{
     Backend, BackendRef, Endpoint4, FrontendRef, PortBits, RING_BLOCK, RingBlock, Service, Split,
-    SplitEntry, backend_state, refusal,
+    SplitEntry, refusal,
 };
 
 /// Slots of every ring here: few, and no multiple of a block.
@@ -139,13 +139,7 @@ impl Scene {
     pub fn backends(&self) -> Vec<(u32, Backend)> {
         let value = |instance: Instance| {
             let ring = self.version_of(instance.id).map_or(0, |at| self.versions[at].ring);
-            let backend = Backend {
-                endpoint: instance.socket.into(),
-                service: self.service,
-                ring,
-                state: backend_state::USED,
-                pad: 0,
-            };
+            let backend = Backend::used(instance.socket, self.service, ring);
             (instance.id, backend)
         };
         self.instances().map(value).collect()
