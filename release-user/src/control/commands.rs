@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{DrainState, ServiceState, State};
+use super::state::{DrainState, InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
 
 /// What `drain`, `idle` and others are about.
@@ -84,12 +84,8 @@ pub fn shift(
                 )
                 .hint(format!("it has {}", known.join(", ")))
             })?;
-        if weight > 0 && !version.instances.iter().any(|i| i.in_ring()) {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!("version {name}: has no instance to take new flows"),
-            )
-            .hint("undrain one, or add one to the configuration and reload"));
+        if weight > 0 {
+            demand_instance(version)?;
         }
         if weight == 0 && version.weight > 0 {
             version.closed_at = generation;
@@ -157,7 +153,7 @@ pub fn drain(
 /// Puts a drained version or instance back.
 ///
 /// # Errors
-/// Conflict if it is not being drained.
+/// Conflict if a version would get weight without an instance to take it.
 pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiError> {
     let mut next = service.clone();
     match target {
@@ -165,6 +161,9 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
             if let Some(version) = next.version_mut(name)
                 && let Some(drain) = version.drain.take()
             {
+                if drain.weight_before > 0 {
+                    demand_instance(version)?;
+                }
                 version.weight = drain.weight_before;
             }
         }
@@ -177,6 +176,16 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
         }
     }
     commit(service, next, true)
+}
+
+/// A version without an instance in its ring cannot have weight: its share would be refused.
+fn demand_instance(version: &VersionState) -> Result<(), ApiError> {
+    if version.instances.iter().any(InstanceState::in_ring) {
+        return Ok(());
+    }
+    let message = format!("version {}: has no instance to take new flows", version.name);
+    Err(ApiError::new(ErrorCode::Conflict, message)
+        .hint("undrain one, or add one to the configuration and reload"))
 }
 
 /// Accepts the next state under a new generation, unless nothing differs or nothing would serve.

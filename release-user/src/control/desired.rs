@@ -86,7 +86,7 @@ impl Desired {
         };
         for service in &state.services {
             desired.services.insert(service.id, service_plan(service, config));
-            for frontend in &service.frontends {
+            for frontend in service.frontends.iter().flatten() {
                 desired.ports[PortBits::FRONTENDS as usize].insert(frontend.port());
             }
         }
@@ -120,7 +120,8 @@ fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
         ..Service::zeroed()
     };
     for (slot, frontend) in service.frontends.iter_mut().zip(&state.frontends) {
-        *slot = (*frontend).into();
+        // A place left empty leads nowhere: no flow has this address.
+        *slot = frontend.map(Endpoint4::from).unwrap_or_default();
     }
     let size = configured.map(crate::config::Service::ring_size).unwrap_or_default();
     let weights: Vec<u32> = state.versions.iter().map(|version| version.weight).collect();

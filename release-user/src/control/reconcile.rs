@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use release_common::abi::FRONTENDS_PER_SERVICE;
+
 use super::state::{InstanceState, ServiceState, State, VersionState};
+use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Service, Version};
 
 /// Ids of one kind in use.
@@ -21,7 +24,14 @@ impl Ids {
 /// The state that `config` asks for, starting from `old`. Services whose placement may differ get a
 /// new generation. `epoch` is the evidence epoch, noted with each new instance. Returns the changes
 /// in words, too.
-pub fn reconcile(old: &State, config: &Config, epoch: u32) -> (State, Vec<String>) {
+///
+/// # Errors
+/// Conflict, if a service would have more frontends than fit, those with flows of before included.
+pub fn reconcile(
+    old: &State,
+    config: &Config,
+    epoch: u32,
+) -> Result<(State, Vec<String>), ApiError> {
     let mut services = Ids(old.services.iter().map(|service| service.id).collect());
     let all_versions = || old.services.iter().flat_map(|service| &service.versions);
     let mut rings = Ids(all_versions().map(|version| version.ring).collect());
@@ -43,7 +53,7 @@ pub fn reconcile(old: &State, config: &Config, epoch: u32) -> (State, Vec<String
         });
         let before = next.clone();
         next.removed = false;
-        merge_frontends(&mut next, service);
+        merge_frontends(&mut next, service)?;
         merge_versions(&mut next, service, epoch, &mut rings, &mut backends, &mut changes);
         finish(&mut next, &before);
         state.services.push(next);
@@ -62,7 +72,7 @@ pub fn reconcile(old: &State, config: &Config, epoch: u32) -> (State, Vec<String
             state.services.push(next);
         }
     }
-    (state, changes)
+    Ok((state, changes))
 }
 
 /// Gives the service a new generation if anything about it differs.
@@ -72,14 +82,31 @@ fn finish(next: &mut ServiceState, before: &ServiceState) {
     }
 }
 
-/// Frontends that were taken away stay known to the reply path.
-fn merge_frontends(next: &mut ServiceState, service: &Service) {
-    let configured: Vec<_> = service.frontends().iter().map(|f| f.socket()).collect();
-    let room = release_common::abi::FRONTENDS_PER_SERVICE;
-    let old: Vec<_> = next.frontends.iter().copied().filter(|f| !configured.contains(f)).collect();
-    next.frontends = configured;
-    next.frontends.extend(old);
-    next.frontends.truncate(room);
+/// Frontends that were taken away stay known to the reply path until their flows end.
+fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), ApiError> {
+    for frontend in service.frontends() {
+        let at = frontend.socket();
+        if next.frontends.contains(&Some(at)) {
+            continue;
+        }
+        match next.frontends.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => *slot = Some(at),
+            None => next.frontends.push(Some(at)),
+        }
+    }
+    if next.frontends.len() > FRONTENDS_PER_SERVICE {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!(
+                "service {}: {} frontends, of which some were taken away and have flows; \
+                 {FRONTENDS_PER_SERVICE} fit",
+                next.name,
+                next.frontends.len()
+            ),
+        )
+        .hint("reload again when those flows have ended"));
+    }
+    Ok(())
 }
 
 fn merge_versions(

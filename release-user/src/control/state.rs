@@ -13,8 +13,9 @@ pub struct ServiceState {
     pub id: u32,
     /// Number of the last split.
     pub generation: u32,
-    /// Frontends whose flows may still exist, configured or not.
-    pub frontends: Vec<SocketAddrV4>,
+    /// Frontends whose flows may still exist, configured or not. Each keeps its place for as long as
+    /// it is here: the reply path reads the list while it is written.
+    pub frontends: Vec<Option<SocketAddrV4>>,
     /// Gone from the configuration, kept until its flows are.
     #[serde(default)]
     pub removed: bool,

@@ -29,7 +29,7 @@ fn two_versions() -> Config {
 
 fn started() -> (State, Config) {
     let config = two_versions();
-    (reconcile(&State::default(), &config, 1).0, config)
+    (reconcile(&State::default(), &config, 1).unwrap().0, config)
 }
 
 fn web(state: &mut State) -> &mut ServiceState {
@@ -59,7 +59,7 @@ fn first_configuration_gives_ids_and_weights() {
 #[test]
 fn the_same_configuration_changes_nothing() {
     let (state, config) = started();
-    let (again, changes) = reconcile(&state, &config, 2);
+    let (again, changes) = reconcile(&state, &config, 2).unwrap();
     assert_eq!(again, state);
     assert!(changes.is_empty());
 }
@@ -71,7 +71,7 @@ fn a_reload_keeps_weights_and_drains() {
     shift(web(&mut state), &weights(&[("v1", 0), ("v2", 5)]), false).unwrap();
     let target = Target::Version("v1".to_owned());
     drain(web(&mut state), &target, &a_drain(), false).unwrap();
-    let (again, _) = reconcile(&state, &config, 1);
+    let (again, _) = reconcile(&state, &config, 1).unwrap();
     assert_eq!(again, state);
 }
 
@@ -79,7 +79,7 @@ fn a_reload_keeps_weights_and_drains() {
 fn a_removed_instance_is_kept_as_orphan_and_off_the_ring() {
     let (state, _) = started();
     let fewer = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.3:80"])]);
-    let (mut next, changes) = reconcile(&state, &fewer, 1);
+    let (mut next, changes) = reconcile(&state, &fewer, 1).unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
     let service = web(&mut next);
     assert_eq!(service.generation, 2);
@@ -97,7 +97,7 @@ fn a_removed_instance_is_kept_as_orphan_and_off_the_ring() {
 fn an_address_that_moves_gets_a_new_id() {
     let (state, _) = started();
     let moved = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.2:80"])]);
-    let (next, _) = reconcile(&state, &moved, 1);
+    let (next, _) = reconcile(&state, &moved, 1).unwrap();
     let ids: Vec<(String, u32, bool)> = next
         .instances()
         .filter(|(_, _, i)| i.id == "10.0.0.2:80")
@@ -113,7 +113,7 @@ fn an_address_that_moves_gets_a_new_id() {
 fn a_removed_service_keeps_its_frontends_for_replies_only() {
     let (state, _) = started();
     let none = Config::from_str("schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n", "t").unwrap();
-    let (next, _) = reconcile(&state, &none, 1);
+    let (next, _) = reconcile(&state, &none, 1).unwrap();
     assert!(next.services[0].removed);
     let desired = Desired::of(&next, &none);
     assert!(desired.services[&0].frontends.is_empty());
@@ -194,4 +194,47 @@ fn undrain_of_a_standby_version_gives_it_no_weight() {
     drain(web(&mut state), &target, &a_drain(), false).unwrap();
     undrain(web(&mut state), &target).unwrap();
     assert_eq!(web(&mut state).version("v2").unwrap().weight, 0);
+}
+
+/// A frontend that was taken away is kept for its flows, and there is room for eight in all.
+#[test]
+fn too_many_frontends_of_before_are_a_conflict() {
+    let with_frontends = |ports: std::ops::Range<u16>| {
+        let list: Vec<String> = ports.map(|p| format!("\"192.0.2.10:{p}/tcp\"")).collect();
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [{}]\n[[service.version]]\nname = \"v1\"\nweight = 1\n\
+             instances = [\"10.0.0.1:80\"]\n",
+            list.join(", ")
+        );
+        Config::from_str(&text, "t").unwrap()
+    };
+    let (state, _) = reconcile(&State::default(), &with_frontends(80..86), 1).unwrap();
+    let (state, _) = reconcile(&state, &with_frontends(84..88), 1).unwrap();
+    assert_eq!(state.services[0].frontends.len(), 8);
+    assert_eq!(state.services[0].frontends[4].unwrap().port(), 84, "each keeps its place");
+    let error = reconcile(&state, &with_frontends(88..90), 1).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.contains("10 frontends"), "{error}");
+}
+
+#[test]
+fn undrain_gives_no_weight_to_a_version_without_instances() {
+    let (mut state, _) = started();
+    let version = Target::Version("v1".to_owned());
+    let ids: Vec<String> =
+        web(&mut state).version("v1").unwrap().instances.iter().map(|i| i.id.clone()).collect();
+    shift(web(&mut state), &weights(&[("v2", 1)]), false).unwrap();
+    drain(web(&mut state), &version, &a_drain(), false).unwrap();
+    for id in &ids {
+        let instance = Target::Instance("v1".to_owned(), id.clone());
+        drain(web(&mut state), &instance, &a_drain(), false).unwrap();
+    }
+    let before = state.clone();
+    let error = undrain(web(&mut state), &version).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert_eq!(state, before);
+    undrain(web(&mut state), &Target::Instance("v1".to_owned(), ids[0].clone())).unwrap();
+    assert!(undrain(web(&mut state), &version).unwrap());
+    assert!(web(&mut state).version("v1").unwrap().serves());
 }

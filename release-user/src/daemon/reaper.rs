@@ -1,14 +1,16 @@
 //! Expiry: silent flows, closed ones that have lingered, old handshakes; and freeing the ids of
 //! orphaned instances that nothing names any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use release_common::abi::{FlowKey4, reap_op};
+use release_common::abi::{Endpoint4, FlowKey4, reap_op};
 use release_common::tcp::word::FlowWord;
 
 use super::core::Daemon;
 use crate::api::types::ApiError;
+use crate::config::Config;
 use crate::control::apply;
 use crate::control::state::{InstanceState, State};
 use crate::verdict::walk::Walk;
@@ -100,6 +102,19 @@ impl Daemon {
         Ok(work)
     }
 
+    /// Frontends that some entry names.
+    fn used_frontends(&self) -> Result<HashSet<Endpoint4>, ApiError> {
+        let mut used = HashSet::new();
+        let of = |key: &FlowKey4| Endpoint4::tcp(key.frontend, key.frontend_port);
+        self.reader.walk_embryos(|key, _| {
+            used.insert(of(key));
+        })?;
+        self.reader.walk_flows(|key, _| {
+            used.insert(of(key));
+        })?;
+        Ok(used)
+    }
+
     /// Frees orphaned instances, removed versions and services that no entry names: two walks, a
     /// grace period after the last split, must agree.
     ///
@@ -107,15 +122,10 @@ impl Daemon {
     /// The kernel's or the store's.
     pub async fn collect_orphans(&self) -> Result<(), ApiError> {
         let mut core = self.core.lock().await;
-        if !core.state.instances().any(|(_, _, instance)| instance.orphaned)
-            && !core
-                .state
-                .services
-                .iter()
-                .any(|s| s.removed || s.versions.iter().any(|v| v.removed))
-        {
+        if !has_leftovers(&core.state, &core.config) {
             return Ok(());
         }
+        let used = self.used_frontends()?;
         let first = Walk::take(&self.reader)?;
         let second = Walk::take(&self.reader)?;
         let named = |instance: &InstanceState| {
@@ -125,6 +135,14 @@ impl Daemon {
         let mut next = core.state.clone();
         let mut freed = Vec::new();
         for service in &mut next.services {
+            let configured = configured_frontends(&core.config, &service.name);
+            for slot in &mut service.frontends {
+                *slot = slot
+                    .filter(|at| configured.contains(at) || used.contains(&Endpoint4::from(*at)));
+            }
+            while service.frontends.last() == Some(&None) {
+                service.frontends.pop();
+            }
             for version in &mut service.versions {
                 version.instances.retain(|instance| {
                     let keep = !instance.orphaned || named(instance);
@@ -153,6 +171,22 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// Whether anything is kept only for its flows.
+fn has_leftovers(state: &State, config: &Config) -> bool {
+    state.instances().any(|(_, _, instance)| instance.orphaned)
+        || state.services.iter().any(|service| {
+            let configured = configured_frontends(config, &service.name);
+            service.removed
+                || service.versions.iter().any(|version| version.removed)
+                || service.frontends.iter().flatten().any(|at| !configured.contains(at))
+        })
+}
+
+fn configured_frontends(config: &Config, service: &str) -> Vec<SocketAddrV4> {
+    let frontends = config.service(service).into_iter().flat_map(|s| s.frontends());
+    frontends.map(|frontend| frontend.socket()).collect()
 }
 
 /// A service whose versions changed gets a new generation.

@@ -105,7 +105,7 @@ impl Daemon {
             name: service.name.clone(),
             generation: service.generation,
             mode,
-            frontends: service.frontends.iter().map(|f| format!("{f}/tcp")).collect(),
+            frontends: service.frontends.iter().flatten().map(|f| format!("{f}/tcp")).collect(),
             versions,
         })
     }

@@ -147,7 +147,7 @@ mod tests {
             name: name.to_owned(),
             id,
             generation: 3,
-            frontends: vec!["192.0.2.1:80".parse().unwrap()],
+            frontends: vec![Some("192.0.2.1:80".parse().unwrap()), None],
             removed: false,
             versions: Vec::new(),
         }
