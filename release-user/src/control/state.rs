@@ -75,6 +75,9 @@ pub struct DrainState {
     pub weight_before: u32,
     /// When it began, RFC 3339.
     pub since: String,
+    /// The same on the monotonic clock, in milliseconds since boot.
+    #[serde(default)]
+    pub since_boot_ms: u64,
     /// Seconds after which an alarm is raised.
     pub deadline_s: Option<f64>,
 }

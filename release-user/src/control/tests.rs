@@ -41,7 +41,12 @@ fn weights(pairs: &[(&str, u32)]) -> BTreeMap<String, u32> {
 }
 
 fn a_drain() -> DrainState {
-    DrainState { weight_before: 0, since: "2026-01-01T00:00:00Z".to_owned(), deadline_s: None }
+    DrainState {
+        weight_before: 0,
+        since: "2026-01-01T00:00:00Z".to_owned(),
+        since_boot_ms: 0,
+        deadline_s: None,
+    }
 }
 
 #[test]

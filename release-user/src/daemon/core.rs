@@ -1,6 +1,6 @@
 //! The daemon's one place that changes anything: state, store, maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,7 +80,9 @@ pub struct Daemon {
     pub events: EventHub,
     /// Rates lately.
     pub rates: std::sync::Mutex<Rates>,
-    /// Told to stop, and whether to take the data plane down.
+    /// Drained targets (service, version or instance) whose last verdict was `idle`.
+    pub idle: std::sync::Mutex<HashSet<(String, String)>>,
+    /// Told to stop.
     pub stop: Notify,
 }
 
@@ -188,6 +190,12 @@ impl Daemon {
     /// The kernel's.
     pub fn jiffies(&self) -> Result<u64, ApiError> {
         Ok(self.programs.jiffies()?)
+    }
+
+    /// Whether the last verdict on a drained target was `idle`.
+    pub fn is_idle(&self, service: &str, target: &str) -> bool {
+        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        idle.contains(&(service.to_owned(), target.to_owned()))
     }
 
     /// A copy of the state.

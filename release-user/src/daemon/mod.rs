@@ -3,6 +3,7 @@
 
 mod api;
 mod checks;
+mod clock;
 mod core;
 mod events;
 mod explain;
@@ -15,7 +16,6 @@ mod takedown;
 mod ticker;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use release_common::abi::{ABI_VERSION, Meta};
 use tokio::signal::unix::{SignalKind, signal};
@@ -97,6 +97,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         clock,
         events: events::EventHub::new(),
         rates: Default::default(),
+        idle: Default::default(),
         stop: Notify::new(),
         paths,
     });
@@ -193,7 +194,7 @@ async fn serve(
     let reloader = Arc::clone(&daemon);
     tasks.spawn(async move {
         while hangup.recv().await.is_some() {
-            notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
+            notify(&[sd_notify::NotifyState::Reloading, reload_began()]);
             if let Err(error) = reloader.reload_config().await {
                 log::error!("reload: {error}");
             }
@@ -225,9 +226,7 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// When a reload began, as systemd wants it (Type=notify-reload).
-fn monotonic() -> sd_notify::NotifyState<'static> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .unwrap_or_default();
-    sd_notify::NotifyState::MonotonicUsec(i128::try_from(now.as_micros()).unwrap_or(0))
+fn reload_began() -> sd_notify::NotifyState<'static> {
+    let now = clock::monotonic().as_micros();
+    sd_notify::NotifyState::MonotonicUsec(i128::try_from(now).unwrap_or(0))
 }

@@ -84,7 +84,7 @@ impl Daemon {
             let instances = version
                 .instances
                 .iter()
-                .map(|instance| self.instance_status(version, instance, walk, now))
+                .map(|instance| self.instance_status(&service.name, version, instance, walk, now))
                 .collect::<Result<Vec<_>, ApiError>>()?;
             versions.push(VersionStatus {
                 name: version.name.clone(),
@@ -94,7 +94,8 @@ impl Daemon {
                 } else {
                     rate.placed as f64 / placed_in_all as f64
                 },
-                state: version_state(version, flows).to_owned(),
+                state: version_state(version, flows, self.is_idle(&service.name, &version.name))
+                    .to_owned(),
                 flows,
                 new_flows_per_second: rate.opened_per_second,
                 first_flow_at: version.first_flow_at.clone(),
@@ -116,6 +117,7 @@ impl Daemon {
 
     fn instance_status(
         &self,
+        service: &str,
         version: &VersionState,
         instance: &InstanceState,
         walk: &Walk,
@@ -123,12 +125,13 @@ impl Daemon {
     ) -> Result<InstanceStatus, ApiError> {
         let tally = walk.tally(&[instance.backend]);
         let totals = Totals::read(&self.reader, &[instance.backend])?;
+        let idle = self.is_idle(service, &version.name) || self.is_idle(service, &instance.id);
         let mut counters = totals.counters;
         counters.evicted = totals.evicted(tally.flows.embryonic);
         Ok(InstanceStatus {
             id: instance.id.clone(),
             addr: instance.addr.to_string(),
-            state: instance_state(version, instance, tally.flows).to_owned(),
+            state: instance_state(version, instance, tally.flows, idle).to_owned(),
             healthy: None,
             orphaned: instance.orphaned,
             flows: tally.flows,
@@ -181,27 +184,29 @@ impl Daemon {
     }
 }
 
-fn version_state(version: &VersionState, flows: FlowCounts) -> &'static str {
-    let quiet = flows.active == 0 && flows.embryonic == 0;
+/// State of a version; `idle` is said only if the last verdict was.
+fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'static str {
     match (version.weight, version.drain.is_some()) {
         (1.., _) => "active",
-        (0, true) if quiet => "idle",
-        (0, false) if quiet => "standby",
+        (0, true) if idle => "idle",
+        (0, false) if flows.active + flows.embryonic == 0 => "standby",
         (0, _) => "draining",
     }
 }
 
+/// State of an instance, likewise.
 fn instance_state(
     version: &VersionState,
     instance: &InstanceState,
     flows: FlowCounts,
+    idle: bool,
 ) -> &'static str {
-    let quiet = flows.active == 0 && flows.embryonic == 0;
-    let closed = !instance.in_ring() || version.drain.is_some();
-    match (closed, quiet) {
+    let draining = !instance.in_ring() || version.drain.is_some();
+    let left = version.weight == 0 && flows.active + flows.embryonic > 0;
+    match (draining, idle) {
         (true, true) => "idle",
         (true, false) => "draining",
-        (false, _) if version.weight == 0 && !quiet => "draining",
+        (false, _) if left => "draining",
         (false, _) => "active",
     }
 }

@@ -7,19 +7,28 @@ use std::time::{Duration, Instant};
 use release_common::abi::{Event, GAUGE_ENTRIES};
 
 use super::core::Daemon;
-use super::{events, reaper};
+use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Parts in ten of the flow table from which the alarm is raised.
 const ALARM_TENTHS: i64 = 8;
 
+/// Part of the time that may go into watching one drain: walks of a large table take long.
+const WATCH_SHARE: u32 = 20;
+/// How often a target that is idle is looked at again: a mid-flow packet may have been adopted.
+const IDLE_AGAIN: Duration = Duration::from_secs(5);
+
+/// A service and a version or instance.
+type Name = (String, String);
+
 /// What was reported already, so that each is reported once.
 #[derive(Default)]
 struct Reported {
-    idle: HashSet<(String, String)>,
-    overdue: HashSet<(String, String)>,
+    overdue: HashSet<Name>,
     table: bool,
+    /// When each drain is due to be looked at.
+    due: HashMap<Name, Instant>,
 }
 
 impl Daemon {
@@ -71,8 +80,12 @@ impl Daemon {
                 }
             }
         }
-        reported.idle.retain(|target| draining.contains(target));
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|target| draining.contains(target));
         reported.overdue.retain(|target| draining.contains(target));
+        reported.due.retain(|target, _| draining.contains(target));
         Ok(())
     }
 
@@ -123,21 +136,32 @@ impl Daemon {
         reported: &mut Reported,
     ) -> Result<(), ApiError> {
         let name = (service.to_owned(), target.to_owned());
-        if reported.idle.contains(&name) {
+        let start = Instant::now();
+        if reported.due.get(&name).is_some_and(|due| *due > start) {
             return Ok(());
         }
-        let overdue = drain.deadline_s.is_some_and(|deadline| {
-            humantime::parse_rfc3339(&drain.since)
-                .ok()
-                .and_then(|since| since.elapsed().ok())
-                .is_some_and(|elapsed| elapsed.as_secs_f64() >= deadline)
-        });
+        // After a reboot the clock starts anew, and with it the deadline.
+        let elapsed = clock::monotonic().saturating_sub(Duration::from_millis(drain.since_boot_ms));
+        let overdue = drain.deadline_s.is_some_and(|deadline| elapsed.as_secs_f64() >= deadline);
         let query = TargetQuery { service: name.0.clone(), target: name.1.clone() };
         let (_, report) = self.judge(&query).await?;
-        if report.verdict == Verdict::Idle {
-            reported.idle.insert(name);
-            let text = format!("{service}/{target} is idle: nobody loses anything if it stops");
-            self.events.publish("idle", Some(service), Some(target), text);
+        let idle = report.verdict == Verdict::Idle;
+        let wait = start.elapsed() * WATCH_SHARE;
+        reported.due.insert(name.clone(), start + if idle { wait.max(IDLE_AGAIN) } else { wait });
+        let new = {
+            let mut known = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle {
+                known.insert(name.clone())
+            } else {
+                known.remove(&name);
+                false
+            }
+        };
+        if idle {
+            if new {
+                let text = format!("{service}/{target} is idle: nobody loses anything if it stops");
+                self.events.publish("idle", Some(service), Some(target), text);
+            }
         } else if overdue && reported.overdue.insert(name) {
             let text = format!(
                 "{service}/{target} is {} at its deadline: {}",
