@@ -38,8 +38,12 @@ impl Api for Daemon {
     }
 
     async fn drain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
-        let drain =
-            DrainState { weight_before: 0, since: events::now(), deadline_s: request.deadline_s };
+        let drain = DrainState {
+            weight_before: 0,
+            since: events::now(),
+            since_boot_ms: super::clock::monotonic().as_millis() as u64,
+            deadline_s: request.deadline_s,
+        };
         let done = self
             .change(&request.service, |service| {
                 let target = Target::find(service, &request.target)?;
