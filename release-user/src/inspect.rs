@@ -191,8 +191,10 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
         }
         "REASONS" => {
             for (reason, count) in maps.reasons()? {
-                out.push(json!({"reason": reason.name(), "packets": count,
-                    "meaning": reason.meaning().trim()}));
+                out.push(
+                    json!({"reason": reason.name(), "number": reason as u32, "packets": count,
+                    "meaning": reason.meaning().trim()}),
+                );
             }
         }
         "FLOWS4" => maps.walk_flows(|key, flow| {

@@ -65,7 +65,8 @@ impl Subject {
     /// Whether the split in the kernel leaves no way to it.
     fn closed_in_kernel(&self, split: Option<Split>) -> bool {
         let Some(split) = split else { return false };
-        if self.closed_at == 0 || split.generation < self.closed_at {
+        // Another generation than that of the state looked at: it may have been opened meanwhile.
+        if self.closed_at == 0 || split.generation != self.service.generation {
             return false;
         }
         let mut start = 0;
