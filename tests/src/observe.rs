@@ -135,13 +135,7 @@ impl Counters {
     pub fn live(&self) -> i128 {
         let sum = |numbers: &[u64]| numbers.iter().map(|n| i128::from(*n)).sum::<i128>();
         sum(&[self.opened, self.adopted])
-            - sum(&[
-                self.closed_fin,
-                self.closed_rst,
-                self.superseded,
-                self.expired,
-                self.forced,
-            ])
+            - sum(&[self.closed_fin, self.closed_rst, self.superseded, self.expired, self.forced])
     }
 
     /// The counters that only ever grow. (`closed_rst` is net of flows that proved alive after
@@ -322,6 +316,35 @@ impl Ctl<'_> {
         let splits: Vec<Split> = self.answer(&["maps", "dump", "SPLITS"])?;
         ensure!(splits.len() == 1, "{} splits in the kernel", splits.len());
         Ok(splits[0].generation)
+    }
+
+    /// Ids of the instances in the kernel, by address. Works with the daemon dead.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn backends(&self) -> Result<BTreeMap<String, u32>> {
+        #[derive(Deserialize)]
+        struct Backend {
+            backend: u32,
+            addr: String,
+        }
+        let backends: Vec<Backend> = self.answer(&["maps", "dump", "BACKENDS"])?;
+        Ok(backends.into_iter().map(|b| (b.addr, b.backend)).collect())
+    }
+
+    /// Handshakes begun on each instance, by its id in the kernel: cheaper than `status`, which
+    /// walks the flows.
+    ///
+    /// # Errors
+    /// The command fails.
+    pub fn placed(&self) -> Result<BTreeMap<u32, u64>> {
+        #[derive(Deserialize)]
+        struct Line {
+            backend: u32,
+            placed: u64,
+        }
+        let counters: Vec<Line> = self.answer(&["maps", "dump", "COUNTERS"])?;
+        Ok(counters.into_iter().map(|line| (line.backend, line.placed)).collect())
     }
 
     /// Demands exit code 0 and parses the output of `-o json`.

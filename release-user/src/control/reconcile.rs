@@ -26,7 +26,8 @@ impl Ids {
 /// in words, too.
 ///
 /// # Errors
-/// Conflict, if a service would have more frontends than fit, those with flows of before included.
+/// Conflict, if a service would have more frontends than fit, those with flows of before included,
+/// or if nothing would be left to serve where something did.
 pub fn reconcile(
     old: &State,
     config: &Config,
@@ -56,6 +57,7 @@ pub fn reconcile(
         merge_frontends(&mut next, service)?;
         merge_versions(&mut next, service, epoch, &mut rings, &mut backends, &mut changes);
         finish(&mut next, &before);
+        still_serves(&next, &before)?;
         state.services.push(next);
     }
     for gone in &old.services {
@@ -73,6 +75,31 @@ pub fn reconcile(
         }
     }
     Ok((state, changes))
+}
+
+/// A configuration may take away what serves only where something else takes over.
+fn still_serves(next: &ServiceState, before: &ServiceState) -> Result<(), ApiError> {
+    let serves = |version: &VersionState| version.instances.iter().any(InstanceState::in_ring);
+    for version in next.versions.iter().filter(|version| version.weight > 0 && !serves(version)) {
+        if before.version(&version.name).is_some_and(VersionState::serves) {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "version {}/{}: has weight {} and would be left without an instance to serve",
+                    next.name, version.name, version.weight
+                ),
+            )
+            .hint("shift its weight away first, or leave it an instance"));
+        }
+    }
+    if before.serves() && !next.serves() {
+        return Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("service {}: no version would be left to serve new flows", next.name),
+        )
+        .hint("shift weight to a version that stays, then reload"));
+    }
+    Ok(())
 }
 
 /// Gives the service a new generation if anything about it differs.

@@ -243,3 +243,20 @@ fn undrain_gives_no_weight_to_a_version_without_instances() {
     assert!(undrain(web(&mut state), &version).unwrap());
     assert!(web(&mut state).version("v1").unwrap().serves());
 }
+
+/// A reload must not take away the last instance of a version that has weight, nor the last version.
+#[test]
+fn a_reload_that_leaves_nothing_to_serve_is_a_conflict() {
+    let (state, _) = started();
+    let empty = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.3:80"])]);
+    assert!(reconcile(&state, &empty, 1).is_ok(), "one of two may go");
+    let (mut drained, _) = started();
+    let target = Target::find(web(&mut drained), "10.0.0.1:80").unwrap();
+    drain(web(&mut drained), &target, &a_drain(), false).unwrap();
+    let error = reconcile(&drained, &empty, 1).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.contains("web/v1"), "{error}");
+    let only_v2 = config(&[("v2", 1, &["10.0.0.3:80"])]);
+    let error = reconcile(&state, &only_v2, 1).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict, "v2 has no weight in the state");
+}
