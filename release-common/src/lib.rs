@@ -5,6 +5,7 @@
 //! * [`tcp`] – the lifecycle of a tracked connection;
 //! * [`placement`] – which version and which instance a new flow belongs to;
 //! * [`pipeline`] – a packet's journey through all of the above;
+//! * [`shared`], [`atomic`], [`verifier`] – what the BPF target needs underneath;
 //! * [`reason`] – the named end of every journey.
 //!
 //! Nothing here touches a map or a helper: the pipeline asks a [`pipeline::Tables`], which the
@@ -20,3 +21,4 @@ pub mod placement;
 pub mod reason;
 pub mod shared;
 pub mod tcp;
+pub mod verifier;

@@ -4,6 +4,7 @@
 //! two stages use different halves of the hash.
 
 use crate::abi::{FlowKey4, Split, VERSIONS_PER_SERVICE};
+use crate::verifier::forget;
 
 /// Hash of a flow's key: the same on every host and after every restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,16 +49,78 @@ const fn mix(value: u64) -> u64 {
 }
 
 /// Index of the version that a hash falls on; `None` if no version has weight.
+///
+/// Counts the bounds that the hash is not below, without a branch: the verifier would follow each
+/// outcome of a search as a path of its own.
 #[inline(always)]
-pub fn version_of(split: &Split, hash: FlowHash) -> Option<u8> {
+pub fn version_of(split: &Split, hash: FlowHash) -> Option<u32> {
     let point = u64::from(hash.for_split());
-    for index in 0..VERSIONS_PER_SERVICE {
-        if index as u32 >= split.count {
-            return None;
-        }
-        if point < split.entries[index].bound {
-            return Some(index as u8);
+    let mut index = 0;
+    for entry in &split.entries {
+        // The sign of bound - 1 - point.
+        index += (entry.bound.wrapping_sub(1).wrapping_sub(point) >> 63) as u32;
+    }
+    if index < split.count && index < VERSIONS_PER_SERVICE as u32 { Some(index) } else { None }
+}
+
+/// The next version to try for a mid-flow packet: the one that new flows like it get, then the
+/// others in order, those without instances left out. `None` when all were tried.
+#[inline(always)]
+pub fn next_trial(split: &Split, hash: FlowHash, tried: u16) -> Option<u32> {
+    let untried = split.occupied & !u32::from(tried) & 0xffff;
+    if untried == 0 {
+        return None;
+    }
+    let first = version_of(split, hash).unwrap_or(0);
+    let version = if untried >> first & 1 == 1 { first } else { lowest_bit(untried) };
+    // Which way it was found is of no interest from here on.
+    Some(forget(u64::from(version), u64::from(untried)) as u32 & (VERSIONS_PER_SERVICE as u32 - 1))
+}
+
+/// Number of the lowest bit set in a 16-bit number that is not 0. BPF has no instruction for it;
+/// without a branch, as above.
+#[inline(always)]
+fn lowest_bit(bits: u32) -> u32 {
+    let lowest = bits & bits.wrapping_neg();
+    let any = |mask: u32| ((lowest & mask) + 0xffff) >> 16;
+    any(0xaaaa) | any(0xcccc) << 1 | any(0xf0f0) << 2 | any(0xff00) << 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lowest_bits() {
+        for bits in 1..=0xffff_u32 {
+            assert_eq!(lowest_bit(bits), bits.trailing_zeros());
         }
     }
-    None
+
+    /// Every version with instances is tried once, the one of the split first.
+    #[test]
+    fn trials() {
+        let mut split = Split { count: 4, occupied: 0b1011, ..Split::empty(1) };
+        for (entry, bound) in split.entries.iter_mut().zip([0, 1 << 31, 1 << 31, 1 << 32]) {
+            entry.bound = bound;
+        }
+        for (hash, order) in [(FlowHash(0), [1, 0, 3]), (FlowHash(u64::MAX), [3, 0, 1])] {
+            let mut tried = 0;
+            for version in order {
+                assert_eq!(next_trial(&split, hash, tried), Some(version));
+                tried |= 1 << version;
+            }
+            assert_eq!(next_trial(&split, hash, tried), None);
+        }
+    }
+
+    #[test]
+    fn no_weight_no_version() {
+        let mut split = Split { count: 2, ..Split::empty(1) };
+        split.entries[0].bound = 0;
+        split.entries[1].bound = 0;
+        assert_eq!(version_of(&split, FlowHash(0)), None);
+        assert_eq!(version_of(&split, FlowHash(u64::MAX)), None);
+        assert_eq!(version_of(&Split::empty(1), FlowHash(7)), None);
+    }
 }

@@ -35,7 +35,12 @@ pub fn release_xdp(ctx: XdpContext) -> u32 {
     match outcome.action {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,
-        Action::Bounce => xdp_action::XDP_TX,
+        // By redirect, since veth drops what XDP_TX sends to a peer without an XDP program.
+        Action::Bounce => {
+            let fallback = xdp_action::XDP_TX;
+            let ingress = ctx.ingress_ifindex() as u32;
+            maps::DEVICES.redirect(ingress, u64::from(fallback)).unwrap_or(fallback)
+        }
         // The fall-back is PASS: an interface that left the map a moment ago.
         Action::Send => {
             let fallback = xdp_action::XDP_PASS;

@@ -2,7 +2,7 @@
 //! by RST.
 
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -22,7 +22,12 @@ pub fn connect_from(
     deadline: Duration,
 ) -> io::Result<TcpStream> {
     let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    choose_port_late(&fd)?;
+    if from.port() == 0 {
+        choose_port_late(&fd)?;
+    } else {
+        // The port may be in use towards other destinations.
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
     bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
     // A blocking connect obeys the timeout for sending; EINPROGRESS then means that it ran out.
     let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
@@ -74,4 +79,33 @@ pub fn send_packet(packet: &[u8], to: Ipv4Addr) -> io::Result<()> {
     let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
     sendto(fd.as_raw_fd(), packet, &to, MsgFlags::empty())?;
     Ok(())
+}
+
+/// Sends an ICMP echo request with `data` and returns the data of the reply; what is larger than
+/// the MTU travels in fragments. Runs in the calling thread's namespace, whose
+/// `net.ipv4.ping_group_range` must let us.
+///
+/// # Errors
+/// No permission, no route, no reply within `deadline`.
+pub fn echo(to: SocketAddr, data: &[u8], deadline: Duration) -> io::Result<Vec<u8>> {
+    // RFC 792 and RFC 4443 §4.1: type, code, checksum, identifier, sequence number. The kernel
+    // fills in checksum and identifier.
+    const HEADER: usize = 8;
+    let (family, protocol, request, reply) = match to {
+        SocketAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129),
+    };
+    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
+    let socket = UdpSocket::from(fd);
+    socket.set_read_timeout(Some(deadline))?;
+    socket.connect(to)?;
+    let mut packet = vec![request, 0, 0, 0, 0, 0, 0, 1];
+    packet.extend_from_slice(data);
+    socket.send(&packet)?;
+    let mut buffer = vec![0; packet.len() + 1];
+    let length = socket.recv(&mut buffer)?;
+    if length < HEADER || buffer[0] != reply {
+        return Err(io::Error::other(format!("{length} bytes of type {}", buffer[0])));
+    }
+    Ok(buffer[HEADER..length].to_vec())
 }

@@ -90,7 +90,9 @@ fn idle_is_said_soon_after_every_kind_of_close() {
         assert_eq!((count("placed"), count("opened")), (round, round), "{name}");
         assert_eq!(count("closed_fin"), round.min(4), "{name}");
         assert_eq!(count("closed_rst"), round.saturating_sub(4), "{name}");
-        assert_eq!(status["state"], "idle", "{name}");
+        // The status repeats the daemon's own last verdict, which it renews every second.
+        let state = || topology.lb.instance_status("v1-1").unwrap()["state"].take();
+        eventually(DEADLINE, "idle in the status", || state() == "idle");
     }
 }
 
@@ -161,7 +163,10 @@ fn exit_codes_say_how_it_ended() {
     let start = Instant::now();
     let drain = ["drain", SERVICE, "v1", "--deadline", "700ms", "--on-deadline", "hold"];
     let refused = lb.refused(&drain).unwrap();
-    assert!(refused.says(4, &["1 active flow", "not idle at the deadline of 700ms"]), "{refused:?}");
+    assert!(
+        refused.says(4, &["1 active flow", "not idle at the deadline of 700ms"]),
+        "{refused:?}"
+    );
     let took = start.elapsed();
     assert!((700..1700).contains(&took.as_millis()), "{took:?}");
     // Held: the drain stays in force, and the alarm was raised once.
@@ -190,7 +195,8 @@ fn exit_codes_say_how_it_ended() {
     let took = closing.join().unwrap().elapsed();
     eprintln!("idle wait returned {took:?} after the close");
     assert!(took < SETTLE * 2, "{took:?}");
-    assert_eq!(lb.version_status("v1").unwrap()["state"], "idle");
+    let state = || lb.version_status("v1").unwrap()["state"].take();
+    eventually(DEADLINE, "idle in the status", || state() == "idle");
 
     // Back to where it was before the drain.
     lb.releasectl_ok(&["undrain", SERVICE, "v1"]).unwrap();

@@ -144,12 +144,19 @@ impl Backend {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct SplitEntry {
     /// Flows whose 32-bit hash is below this and not below an earlier bound are this version's.
-    /// At most 2^32.
+    /// At most [`SplitEntry::END`]; entries not in use have that.
     pub bound: u64,
     /// The version's ring.
     pub ring: u32,
     /// Zero.
     pub pad: u32,
+}
+
+impl SplitEntry {
+    /// One more than the greatest hash.
+    pub const END: u64 = 1 << 32;
+    /// An entry not in use.
+    pub const UNUSED: Self = Self { bound: Self::END, ring: 0, pad: 0 };
 }
 
 /// How new flows are divided among a service's versions: the only element of an inner map of
@@ -161,9 +168,26 @@ pub struct Split {
     pub generation: u32,
     /// Number of entries in use.
     pub count: u32,
+    /// Set of the versions whose ring has an instance: bit 0 is the first.
+    pub occupied: u32,
+    /// Zero.
+    pub pad: u32,
     /// The versions in configuration order; a version of weight 0 has an empty share and is here
     /// for mid-flow packets only.
     pub entries: [SplitEntry; VERSIONS_PER_SERVICE],
+}
+
+impl Split {
+    /// A split without versions.
+    pub const fn empty(generation: u32) -> Self {
+        Self {
+            generation,
+            count: 0,
+            occupied: 0,
+            pad: 0,
+            entries: [SplitEntry::UNUSED; VERSIONS_PER_SERVICE],
+        }
+    }
 }
 
 /// Element of an inner map of `RINGS`. Element 0 is the head: `[size, fingerprint low, fingerprint

@@ -3,6 +3,7 @@
 use super::{Packet, View};
 use crate::abi::{Be16, Be32, FlowKey4, IPPROTO_TCP};
 use crate::reason::Reason;
+use crate::verifier::forget;
 
 /// Bytes of an Ethernet, IPv4 and TCP header without options.
 pub const FRAME: usize = 54;
@@ -205,25 +206,38 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Segment, Reason> {
 /// The window scale option of a SYN (RFC 7323 §2.2), `None` if it has none.
 #[inline(always)]
 pub fn window_scale<P: Packet>(packet: &P, segment: &Segment) -> Option<u8> {
-    let end = offset::TCP + usize::from(segment.tcp_header);
-    let mut at = FRAME;
-    // Options are at least a byte long: 40 bytes hold at most 40 of them; real SYNs have five.
-    for _ in 0..12 {
-        // The bound that the verifier needs to see; headers end before 94.
-        if at >= end || at > 93 {
+    /// Options looked at. Those of real stacks stand among the first five.
+    const LOOKED_AT: usize = 10;
+    let end = u64::from(segment.tcp_header) - TCP_HEADER as u64;
+    let mut at = 0;
+    for _ in 0..LOOKED_AT {
+        if at >= end {
             return None;
         }
         // The option sought has three bytes, so what begins later is of no interest.
-        let option: View<'_, 3> = packet.view(at)?;
-        match option.u8::<0>() {
+        let option: View<'_, 3> = packet.view(FRAME + at as usize)?;
+        let kind = option.u8::<0>();
+        let len = u64::from(option.u8::<1>());
+        match kind {
             0 => return None,
-            1 => at += 1,
             3 => {
                 let scale = option.u8::<2>();
                 return Some(if scale > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { scale });
             }
-            _ => at += usize::from(option.u8::<1>().max(2)),
+            _ => {}
         }
+        // Kind 1 is a single byte; any other has a length of two at least.
+        let step = if kind == 1 { 1 } else { len };
+        if step == 0 {
+            return None;
+        }
+        // The header has at most 40 bytes of options: what points beyond leads nowhere. The mask is
+        // the bound that the verifier needs.
+        at = forget(at + step, u64::from(segment.seq));
+        if at > 63 {
+            return None;
+        }
+        at &= 63;
     }
     None
 }

@@ -33,8 +33,7 @@ pub fn place<P: Packet, T: Tables>(
     let Some(split) = tables.split(to.service_id) else {
         return Decision::refuse(to.service.when_empty, Reason::NoVersion);
     };
-    let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(usize::from(v)))
-    else {
+    let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize)) else {
         return Decision::refuse(to.service.when_empty, Reason::NoVersion);
     };
     if tables.table_full() {

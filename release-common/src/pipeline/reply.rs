@@ -6,7 +6,7 @@ use crate::abi::{BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, Flo
 use crate::packet::{Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::observe;
+use crate::tcp::lifecycle::{Step, observe};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Most data a SYN can carry.
@@ -23,45 +23,45 @@ pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> 
         return Decision::drop(Reason::BrokenReference);
     };
     let who = Sender { from, endpoint: sender, service };
+    // Entries are kept together with their frontend, not its place in the list: the verifier would
+    // follow each place as a path of its own.
     let (mut live, mut closed) = (None, None);
     // The second pass finds a handshake that was promoted between the two look-ups.
     for _ in 0..2 {
         closed = None;
         for index in 0..FRONTENDS_PER_SERVICE {
-            let Some(key) = who.key(segment, index) else { break };
-            if let Some(flow) = tables.flow(&key)
+            let Some(frontend) = who.frontend(index) else { break };
+            if let Some(flow) = tables.flow(&who.key(segment, frontend))
                 && who.is(tables, flow.backend().get())
             {
                 match FlowWord(flow.state().get()).phase() {
                     Phase::Live => {
-                        live = Some((index, flow));
+                        live = Some((frontend, flow));
                         break;
                     }
                     Phase::Dead => {}
-                    Phase::ClosedFin | Phase::ClosedRst => closed = Some((index, flow)),
-                }
-            }
-        }
-        // A closed flow is no hit while a new handshake is under way.
-        if live.is_none() {
-            for index in 0..FRONTENDS_PER_SERVICE {
-                let Some(key) = who.key(segment, index) else { break };
-                if let Some(embryo) = tables.embryo(&key)
-                    && who.is(tables, embryo.backend().get())
-                {
-                    return handshake(packet, tables, segment, &key, embryo, &who);
+                    Phase::ClosedFin | Phase::ClosedRst => closed = Some((frontend, flow)),
                 }
             }
         }
         if live.is_some() {
             break;
         }
+        // A closed flow is no hit while a new handshake is under way.
+        for index in 0..FRONTENDS_PER_SERVICE {
+            let Some(frontend) = who.frontend(index) else { break };
+            let key = who.key(segment, frontend);
+            if let Some(embryo) = tables.embryo(&key)
+                && who.is(tables, embryo.backend().get())
+            {
+                return handshake(packet, tables, segment, &key, embryo, &who);
+            }
+        }
     }
     match live.or(closed) {
-        Some((index, flow)) => match who.key(segment, index) {
-            Some(key) => tracked(packet, tables, segment, &key, flow, &who),
-            None => Decision::drop(Reason::BrokenReference),
-        },
+        Some((frontend, flow)) => {
+            tracked(packet, tables, segment, &who.key(segment, frontend), flow, &who)
+        }
         None => Decision::pass(Reason::NotOurFlow),
     }
 }
@@ -74,19 +74,19 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// The key that a flow to the `index`-th frontend would have.
+    /// The `index`-th frontend of its service.
     #[inline(always)]
-    fn key(&self, segment: Seg<'_>, index: usize) -> Option<FlowKey4> {
+    fn frontend(&self, index: usize) -> Option<Endpoint4> {
         if index as u32 >= self.service.frontend_count {
             return None;
         }
-        let frontend = self.service.frontends.get(index)?;
-        Some(FlowKey4::tcp(
-            segment.destination,
-            segment.destination_port,
-            frontend.addr,
-            frontend.port,
-        ))
+        self.service.frontends.get(index).copied()
+    }
+
+    /// The key that a flow to a frontend would have.
+    #[inline(always)]
+    fn key(&self, segment: Seg<'_>, to: Endpoint4) -> FlowKey4 {
+        FlowKey4::tcp(segment.destination, segment.destination_port, to.addr, to.port)
     }
 
     /// Whether instance `backend` is the sender: the same id, or an earlier id of its address.
@@ -107,11 +107,19 @@ fn tracked<P: Packet, T: Tables>(
     flow: Shared<'_, Flow>,
     who: &Sender<'_>,
 ) -> Decision {
+    let live = FlowWord(flow.state().get()).is_live();
     if segment.has(flag::SYN) {
+        // A connection that a client made to the instance itself, by the port of one it had here.
+        if !live {
+            return Decision::pass(Reason::NotOurFlow);
+        }
         restarted(packet, tables, segment, key, flow, who);
     } else if segment.ttl > 1 {
         let step = observe(flow, End::Server, segment, tables.now() as u32);
         count_step(tables, key, flow, step);
+        if !live && matches!(step, Step::Unverified) {
+            return Decision::pass(Reason::NotOurFlow);
+        }
     }
     let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
     Decision::to_client(flow.backend().get(), frontend)

@@ -4,11 +4,9 @@
 
 use super::place::{Target, add_flow, end_embryo};
 use super::{Counter, Decision, Insert, InsertError, Seg, Tables, count_step};
-use crate::abi::{
-    Embryo, Endpoint4, Flow, FlowKey4, Side, Split, VERSIONS_PER_SERVICE, event_kind,
-};
+use crate::abi::{Embryo, Endpoint4, Flow, FlowKey4, Side, event_kind};
 use crate::packet::flag;
-use crate::placement::{FlowHash, version_of};
+use crate::placement::{FlowHash, next_trial};
 use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::after;
@@ -56,13 +54,17 @@ fn try_next<T: Tables>(tables: &T, segment: Seg<'_>, to: &Target<'_>, tried: u16
         return Decision::drop(Reason::NoVersion);
     };
     let hash = FlowHash::of(&to.key);
-    let Some((version, backend)) = candidate(tables, split, hash, tried) else {
+    let next = next_trial(split, hash, tried).and_then(|version| {
+        let entry = split.entries.get(version as usize)?;
+        Some((version, tables.instance(entry.ring, hash)?))
+    });
+    let Some((version, backend)) = next else {
         return Decision::drop(Reason::NoInstance);
     };
     // A RST asks for no answer, so it cannot decide anything: it only goes where the flow most
     // likely is.
     if !segment.has(flag::RST) && segment.ttl > 1 {
-        let word = EmbryoWord::trial(tables.tag(), tried | 1 << version, version);
+        let word = EmbryoWord::trial(tables.tag(), tried | 1 << version, version as u8);
         let word = if segment.has(flag::FIN) { word.with_client_fin() } else { word };
         let embryo = Embryo {
             state: word.0,
@@ -78,29 +80,6 @@ fn try_next<T: Tables>(tables: &T, segment: Seg<'_>, to: &Target<'_>, tried: u16
         tables.count(backend, Counter::Trials);
     }
     Decision::to_backend(backend, Reason::Tried)
-}
-
-/// The next version to try that has an instance for this flow, and that instance: the version that
-/// new flows like it get comes first, then the others in order.
-#[inline(always)]
-fn candidate<T: Tables>(
-    tables: &T,
-    split: &Split,
-    hash: FlowHash,
-    tried: u16,
-) -> Option<(u8, u32)> {
-    let first = version_of(split, hash).unwrap_or(0);
-    for step in 0..=VERSIONS_PER_SERVICE as u8 {
-        let version = if step == 0 { first } else { step - 1 };
-        if u32::from(version) >= split.count || tried >> version & 1 == 1 {
-            continue;
-        }
-        let entry = split.entries.get(usize::from(version))?;
-        if let Some(backend) = tables.instance(entry.ring, hash) {
-            return Some((version, backend));
-        }
-    }
-    None
 }
 
 /// The instance being tried answered.
@@ -122,9 +101,8 @@ pub fn answered<T: Tables>(
     if word.version() == NONE {
         return Decision::drop(Reason::TrialRefused);
     }
-    let more = tables
-        .split(service)
-        .and_then(|split| candidate(tables, split, FlowHash::of(key), word.tried()));
+    let more =
+        tables.split(service).and_then(|split| next_trial(split, FlowHash::of(key), word.tried()));
     if more.is_some() {
         embryo.state().swap_if(word.0, EmbryoWord::trial(word.tag(), word.tried(), NONE).0);
         return Decision::drop(Reason::TrialRefused);

@@ -13,6 +13,7 @@ use super::word::{End, FlowWord, Phase};
 use crate::abi::{Flow, Side};
 use crate::packet::{Segment, flag};
 use crate::shared::{Field, Shared};
+use crate::verifier::forget;
 
 /// What a segment did to a flow. Each variant but the first two is returned exactly once per step
 /// of the flow's life, whichever CPUs see the packets: the change is one compare-and-swap.
@@ -53,6 +54,26 @@ pub struct Facts {
     pub beyond_fin: bool,
     /// Valid, and no reset: its sender has a connection.
     pub alive: bool,
+}
+
+impl Facts {
+    const fn bits(self) -> u64 {
+        self.reset as u64
+            | (self.fin as u64) << 1
+            | (self.acks_fin as u64) << 2
+            | (self.beyond_fin as u64) << 3
+            | (self.alive as u64) << 4
+    }
+
+    const fn from_bits(bits: u64) -> Self {
+        Self {
+            reset: bits & 1 != 0,
+            fin: bits & 2 != 0,
+            acks_fin: bits & 4 != 0,
+            beyond_fin: bits & 8 != 0,
+            alive: bits & 16 != 0,
+        }
+    }
 }
 
 impl FlowWord {
@@ -159,19 +180,15 @@ pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -
         End::Server => (flow.server(), flow.client()),
     };
     let me = mine.get();
-    let facts = judge(word, from, &me, &theirs.get(), segment);
+    let facts = judge(word, from, &me, &theirs.get(), segment).unwrap_or(NOTHING);
+    let facts = Facts::from_bits(forget(facts.bits(), word.0));
     flow.last_packet().set(now);
-    match facts {
-        None => {
-            change(flow, word, from, NOTHING);
-            Step::Unverified
-        }
-        Some(facts) => {
-            if facts.alive && remember(&mine, me, word, from, segment, facts) {
-                flow.last_data().set(now);
-            }
-            change(flow, word, from, facts)
-        }
+    if facts.alive && remember(&mine, me, word, from, segment, facts) {
+        flow.last_data().set(now);
+    }
+    match change(flow, word, from, facts) {
+        Step::None if !facts.alive && !facts.reset => Step::Unverified,
+        step => step,
     }
 }
 
@@ -213,7 +230,7 @@ fn remember(
 fn change(flow: Shared<'_, Flow>, first: FlowWord, from: End, facts: Facts) -> Step {
     let mut word = first;
     for _ in 0..ATTEMPTS {
-        let next = word.step(from, facts);
+        let next = FlowWord(forget(word.step(from, facts).0, first.0));
         if next == word {
             return Step::None;
         }

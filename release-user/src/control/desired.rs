@@ -126,9 +126,8 @@ fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
     let size = configured.map(crate::config::Service::ring_size).unwrap_or_default();
     let weights: Vec<u32> = state.versions.iter().map(|version| version.weight).collect();
     let mut split = Split {
-        generation: state.generation,
         count: weights.len().min(VERSIONS_PER_SERVICE) as u32,
-        ..Split::zeroed()
+        ..Split::empty(state.generation)
     };
     let layout = Layout::layout(&weights);
     let mut plan = ServicePlan {
@@ -152,6 +151,9 @@ fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
             addr: instance.addr.into(),
             weight: instance.weight,
         };
+        if index < VERSIONS_PER_SERVICE && version.instances.iter().any(|i| i.in_ring()) {
+            split.occupied |= 1 << index;
+        }
         let members = version.instances.iter().filter(|i| i.in_ring()).map(member).collect();
         plan.rings.insert(version.ring, RingPlan { members, size });
         for instance in &version.instances {

@@ -116,18 +116,14 @@ impl Daemon {
             out.service.as_deref().unwrap_or("?")
         ));
         let hash = FlowHash::of(key);
-        let split = self.reader.split(frontend.service)?.unwrap_or(Split {
-            generation: 0,
-            count: 0,
-            entries: Default::default(),
-        });
+        let split = self.reader.split(frontend.service)?.unwrap_or(Split::empty(0));
         out.generation = Some(split.generation);
         let Some(index) = version_of(&split, hash) else {
             out.decision = "refused".to_owned();
             out.because.push("no version has weight: when_empty decides".to_owned());
             return Ok(());
         };
-        let ring = split.entries[usize::from(index)].ring;
+        let ring = split.entries[index as usize].ring;
         let version = service.and_then(|s| s.versions.iter().find(|v| v.ring == ring));
         out.version = version.map(|version| version.name.clone());
         out.because.push(format!(

@@ -16,7 +16,7 @@ mod spec;
 pub use attach::{AttachError, Attachment, Links, XdpMode};
 pub use load::{Loaded, discard_unfinished, load, program_name};
 pub use maps::{Maps, PinnedMap, RingHead, is_pinned};
-pub use programs::{Clock, Programs, XdpRun};
+pub use programs::{Clock, Programs, XdpRun, verified_instructions};
 pub use rings::{EventRing, KernelLog};
 pub use spec::{MapSpec, SPECS};
 

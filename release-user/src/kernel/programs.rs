@@ -17,6 +17,19 @@ pub struct Programs {
     reap: Xdp,
 }
 
+/// Instructions the verifier went through for the packet program.
+///
+/// # Errors
+/// If the program is not pinned, or the kernel does not tell (before Linux 5.16).
+pub fn verified_instructions(bpffs: &Path) -> Result<u32, KernelError> {
+    let info = aya::programs::ProgramInfo::from_pin(bpffs.join(PROGRAMS).join(XDP))
+        .map_err(|error| program_error(XDP, &error))?;
+    info.verified_instruction_count().ok_or_else(|| KernelError::Program {
+        name: XDP.to_owned(),
+        why: "the kernel does not count".to_owned(),
+    })
+}
+
 /// Result of running the packet program on a frame.
 #[derive(Clone, Debug)]
 pub struct XdpRun {

@@ -176,9 +176,27 @@ pub fn cases() -> Vec<Case> {
             "out-of-window traffic of the server after a RST does not re-open",
             [
                 open(),
-                packets([client(RST, C + 1, 0), server(ACK, S + 1, C + 5000)]),
+                packets([
+                    client(RST, C + 1, 0),
+                    server(ACK, S + 1, C + 5000).want(Want::Untouched(Reason::NotOurFlow)),
+                ]),
                 flow(FlowIs::ClosedRst),
                 counts([(Placed, 1), (Opened, 1), (ClosedRst, 1), (Unverified, 1)]),
+            ],
+        ),
+        case(
+            "a connection made to the instance itself, by the port of a closed flow, is not ours",
+            [
+                open(),
+                packets([
+                    client(RST, C + 1, 0),
+                    server(flags::SYN | ACK, S + 0x4000_0000, C + 0x1000_0000)
+                        .want(Want::Untouched(Reason::NotOurFlow)),
+                    server(ACK, S + 0x4000_0001, C + 0x1000_0001)
+                        .data(9)
+                        .want(Want::Untouched(Reason::NotOurFlow)),
+                ]),
+                flow(FlowIs::ClosedRst),
             ],
         ),
         case(

@@ -113,7 +113,10 @@ impl Scene {
     /// The split for these weights.
     pub fn split(&self, weights: &[u32], generation: u32) -> Split {
         let total: u64 = weights.iter().copied().map(u64::from).sum();
-        let mut split = Split { generation, count: self.versions.len() as u32, ..Split::default() };
+        let mut split = Split { count: self.versions.len() as u32, ..Split::empty(generation) };
+        for (index, version) in self.versions.iter().enumerate() {
+            split.occupied |= u32::from(!version.instances.is_empty()) << index;
+        }
         let mut sum = 0;
         for ((entry, version), &weight) in split.entries.iter_mut().zip(&self.versions).zip(weights)
         {

@@ -1,0 +1,33 @@
+//! Values the kernel's verifier is to forget.
+//!
+//! The verifier follows every path through a program and merges two only if all it knows of their
+//! values agrees. A flag that each branch sets to a constant so doubles the paths from there on. A
+//! forgotten value is an unknown number to it, whichever branch it comes from.
+
+/// `value`, of which the verifier knows nothing any more. `unknown` is a number that it does not
+/// know: something read from a map or a packet.
+#[inline(always)]
+#[must_use]
+pub fn forget(value: u64, unknown: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on registers. The verifier does not see that two equal unknown numbers
+        // cancel out.
+        unsafe {
+            core::arch::asm!(
+                "{value} ^= {unknown}",
+                "{value} ^= {unknown}",
+                value = inout(reg) value,
+                unknown = in(reg) unknown,
+                options(pure, nomem, nostack),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = unknown;
+        value
+    }
+}
