@@ -208,7 +208,7 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Segment, Reason> {
 pub fn window_scale<P: Packet>(packet: &P, segment: &Segment) -> Option<u8> {
     /// Options looked at. Those of real stacks stand among the first five.
     const LOOKED_AT: usize = 10;
-    let end = u64::from(segment.tcp_header) - TCP_HEADER as u64;
+    let end = u64::from(segment.tcp_header) - u64::from(TCP_HEADER);
     let mut at = 0;
     for _ in 0..LOOKED_AT {
         if at >= end {
