@@ -9,9 +9,9 @@ use crate::shared::Shared;
 use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
-/// Furthest a handshake's last acknowledgement may be ahead of the server's SYN: what a server can
-/// send before it, with TCP Fast Open (RFC 7413).
-const MAX_EARLY_DATA: u32 = 1 << 20;
+/// Furthest a handshake's last acknowledgement may be ahead of either SYN: what the other end can
+/// have sent before it, with TCP Fast Open (RFC 7413), into a window that is not scaled yet.
+const MAX_EARLY_DATA: u32 = 1 << 16;
 
 /// What a packet means, given the entries under its key.
 enum Case<'a> {
@@ -45,21 +45,22 @@ pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -
     {
         return Some(tracked(tables, segment, &key, flow));
     }
-    let Some(frontend) = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port)) else {
-        // A frontend that was taken away: its closed flows linger for retransmits.
-        // Nothing new begins over them.
-        return match flow {
-            Some(flow) if !segment.has(flag::SYN) => {
-                Some(Decision::to_backend(flow.backend().get(), Reason::Forwarded))
-            }
-            _ => None,
-        };
+    let frontend = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port));
+    let embryo = tables.embryo(&key);
+    let service_id = match frontend {
+        Some(frontend) => frontend.service,
+        // A frontend that was taken away keeps its flows and handshakes; nothing begins there.
+        None if segment.has(flag::SYN) => return None,
+        None => {
+            let of_flow = flow.map(|flow| flow.backend().get());
+            let owner = of_flow.or(embryo.map(|embryo| embryo.backend().get()))?;
+            tables.backend(owner)?.service
+        }
     };
-    let Some(service) = tables.service(frontend.service) else {
+    let Some(service) = tables.service(service_id) else {
         return Some(Decision::drop(Reason::BrokenReference));
     };
-    let to = place::Target { key, service_id: frontend.service, service };
-    let embryo = tables.embryo(&key);
+    let to = place::Target { key, service_id, service };
     // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
     // closed one.
     let (flow, word) = if embryo.is_none() {
@@ -106,6 +107,10 @@ fn classify<'a>(
                 Case::Completes(embryo, seen, Some((flow, word)))
             }
             Some((embryo, seen)) if aborts(embryo, seen, segment) => Case::Handshake(embryo),
+            // A new connection is taking the closed one's place at this very moment.
+            Some((_, seen)) if matches!(seen.phase(), EmbryoPhase::Ended) && !word.is_live() => {
+                Case::Nothing(Reason::EmbryoBusy)
+            }
             _ => Case::Tracked(flow),
         };
     }

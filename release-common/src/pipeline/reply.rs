@@ -138,8 +138,13 @@ fn restarted<P: Packet, T: Tables>(
 ) {
     let Some(embryo) = tables.embryo(key) else { return };
     if who.is(tables, embryo.backend().get()) && syn_acked(packet, segment, embryo) {
-        let word = FlowWord(flow.state().get());
-        flow.state().swap_if(word.0, word.with_restart().0);
+        // Another CPU may change the word meanwhile.
+        for _ in 0..4 {
+            let word = FlowWord(flow.state().get());
+            if flow.state().swap_if(word.0, word.with_restart().0) {
+                return;
+            }
+        }
     }
 }
 
@@ -190,6 +195,13 @@ fn handshake<P: Packet, T: Tables>(
                 }
             } else if segment.has(flag::SYN) {
                 syn_acked(packet, segment, embryo);
+            } else if answers_syn
+                && !segment.has(flag::RST)
+                && segment.ttl > 1
+                && tables.flow(key).is_none()
+            {
+                // It goes on talking: it has the connection, whatever we saw of the handshake.
+                trial::adopt(tables, segment, key, who.from.service, embryo, word);
             } else {
                 tables.count(backend, Counter::Unverified);
             }

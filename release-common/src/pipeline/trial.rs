@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::after;
 use crate::tcp::lifecycle::observe;
-use crate::tcp::word::{EmbryoWord, End, FlowWord};
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord};
 
 /// Marks a trial whose instance has refused: the client's next packet tries the next version.
 const NONE: u8 = 0xff;
@@ -112,10 +112,12 @@ pub fn answered<T: Tables>(
     Decision::to_client(backend, frontend)
 }
 
-/// Makes a flow of the trial. The windows of a handshake that was not seen are taken as the
-/// largest, so that nothing valid is taken for invalid.
+/// Makes a flow of an embryo on the instance's word that it has the connection: a trial that it
+/// answered (`adopted`), or a handshake whose last acknowledgement it must have had (`opened`). The
+/// windows of a handshake that was not seen are taken as the largest, so that nothing valid is taken
+/// for invalid.
 #[inline(always)]
-fn adopt<T: Tables>(
+pub fn adopt<T: Tables>(
     tables: &T,
     segment: Seg<'_>,
     key: &FlowKey4,
@@ -124,12 +126,13 @@ fn adopt<T: Tables>(
     word: EmbryoWord,
 ) {
     const LARGEST_WINDOW: u32 = 1 << 30;
+    const LARGEST_SCALE: u8 = 14;
     let now = tables.now();
-    let (client_scale, server_scale) = word.scales();
-    let (sent, fin) = (embryo.client_seq().get(), word.client_fin());
+    let trial = matches!(word.phase(), EmbryoPhase::Trial);
+    let (sent, fin) = (embryo.client_seq().get(), trial && word.client_fin());
     // What the instance acknowledges was sent, seen here or not.
     let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
-    let state = FlowWord::live(tables.tag(), client_scale, server_scale);
+    let state = FlowWord::live(tables.tag(), LARGEST_SCALE, LARGEST_SCALE);
     let flow = Flow {
         state: if fin && !beyond { state.with_fin_seen(End::Client).0 } else { state.0 },
         backend: embryo.backend().get(),
@@ -163,9 +166,14 @@ fn adopt<T: Tables>(
         return;
     }
     tables.remove_embryo(key);
-    tables.count(flow.backend, Counter::Adopted);
+    let (counter, kind) = if trial {
+        (Counter::Adopted, event_kind::ADOPTED)
+    } else {
+        (Counter::Opened, event_kind::OPENED)
+    };
+    tables.count(flow.backend, counter);
     tables.live_flows(service, 1);
-    tables.event(event_kind::ADOPTED, key, flow.backend, flow.generation);
+    tables.event(kind, key, flow.backend, flow.generation);
     if let Some(entry) = tables.flow(key)
         && !segment.has(flag::SYN)
     {

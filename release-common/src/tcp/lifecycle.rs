@@ -170,8 +170,8 @@ pub const fn judge(
 const NOTHING: Facts =
     Facts { reset: false, fin: false, acks_fin: false, beyond_fin: false, alive: false };
 
-/// Takes a segment of a tracked flow into account: time stamps, numbers, state. SYNs are not for
-/// this function.
+/// Takes a segment of a tracked flow into account: time stamps, numbers, state. One that fits the
+/// numbers of neither end changes nothing. SYNs are not for this function.
 #[inline(always)]
 pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -> Step {
     let word = FlowWord(flow.state().get());
@@ -182,7 +182,13 @@ pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -
     let me = mine.get();
     let facts = judge(word, from, &me, &theirs.get(), segment).unwrap_or(NOTHING);
     let facts = Facts::from_bits(forget(facts.bits(), word.0));
-    flow.last_packet().set(now);
+    // Packets that fit nothing keep no entry alive, and a client's none that is closed.
+    let counts = (facts.alive || facts.reset) && (word.is_live() || matches!(from, End::Server));
+    if counts {
+        flow.last_packet().set(now);
+    } else if facts == NOTHING {
+        return Step::Unverified;
+    }
     if facts.alive && remember(&mine, me, word, from, segment, facts) {
         flow.last_data().set(now);
     }

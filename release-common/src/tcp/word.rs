@@ -152,12 +152,6 @@ impl FlowWord {
         Self(self.0 | RESTART)
     }
 
-    /// Whether any of the rare conditions holds that the fast path must look at.
-    #[inline(always)]
-    pub const fn exceptional(self) -> bool {
-        self.0 & (3 | DYING | RESTART) != 0
-    }
-
     /// Shift of `end`'s window.
     #[inline(always)]
     pub const fn scale(self, end: End) -> u32 {

@@ -130,8 +130,11 @@ pub struct InstanceCounters {
     pub adopted: u64,
     /// Closed by both FINs.
     pub closed_fin: u64,
-    /// Closed by RST, net of those that proved alive afterwards.
+    /// Closed by RST.
     pub closed_rst: u64,
+    /// Closed ones that valid traffic proved alive: taken out of the closed.
+    #[serde(default)]
+    pub reopened: u64,
     /// Closed because the instance began anew on the same tuple.
     pub superseded: u64,
     /// Removed because they were silent too long.

@@ -167,6 +167,10 @@ fn read_drain(node: &Node<'_>) -> Result<Drain, Invalid> {
         every: fields.or("every", default.every, span),
     };
     fields.finish();
+    if drain.every() * drain.samples().saturating_sub(1) > Drain::LONGEST_LOOK {
+        return Err(Invalid::new("the samples take longer than 5 s")
+            .hint("(samples - 1) x every is the time that each verdict takes"));
+    }
     Ok(drain)
 }
 

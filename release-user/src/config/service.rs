@@ -158,6 +158,8 @@ pub struct Drain {
 impl Drain {
     pub(super) const SHORTEST: Duration = Duration::from_millis(1);
     pub(super) const LONGEST: Duration = Duration::from_secs(3600);
+    /// Longest time that the samples of one verdict may take.
+    pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(5);
     pub(super) const MAX_SAMPLES: u32 = 1000;
 
     /// How long no packet may have passed: 1 ms to 1 h.

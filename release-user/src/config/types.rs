@@ -164,7 +164,7 @@ impl From<Endpoint> for InstanceId {
     }
 }
 
-/// How long an established flow may be silent before it is given up: 1 s to 30 days.
+/// How long an established flow may be silent before it is given up: 1 s to 12 days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdleTimeout(Duration);
 
@@ -172,12 +172,12 @@ impl IdleTimeout {
     /// Default: 2 hours.
     pub const DEFAULT: Self = Self(Duration::from_secs(2 * 3600));
     const MIN: Duration = Duration::from_secs(1);
-    const MAX: Duration = Duration::from_secs(30 * 86_400);
+    const MAX: Duration = Duration::from_secs(12 * 86_400);
 
     /// Checks a duration.
     ///
     /// # Errors
-    /// When it is below 1 s or above 30 days.
+    /// When it is below 1 s or above 12 days.
     pub fn new(duration: Duration) -> Result<Self, Invalid> {
         duration_in(duration, Self::MIN, Self::MAX).map(Self)
     }

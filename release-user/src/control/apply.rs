@@ -70,7 +70,12 @@ fn add_instances(
     plan: &ServicePlan,
 ) -> Result<(), KernelError> {
     for (&backend, value) in &plan.backends {
-        if maps.backend(backend)? != *value {
+        let present = maps.backend(backend)?;
+        if present != *value {
+            // The id is new, or was freed by a run that was killed before it could clean up.
+            if present.endpoint() != value.endpoint() {
+                maps.reset_counters(backend)?;
+            }
             maps.set_backend(backend, *value)?;
             // Before the first packet of it can be placed, replies must find their way back.
             if let Some(reference) = desired.backend_ids.get(&value.endpoint()) {

@@ -114,8 +114,7 @@ pub fn drain(
         Target::Version(name) => {
             let Some(version) = next.version_mut(name) else { return Ok(false) };
             if let Some(running) = &mut version.drain {
-                // Running it again only sets the deadline anew.
-                running.deadline_s = drain.deadline_s.or(running.deadline_s);
+                running.again(drain);
             } else {
                 version.drain = Some(DrainState { weight_before: version.weight, ..drain.clone() });
             }
@@ -129,14 +128,17 @@ pub fn drain(
             let Some(instance) = version.instances.iter_mut().find(|i| i.id == *id) else {
                 return Ok(false);
             };
-            if instance.drain.is_none() {
+            if let Some(running) = &mut instance.drain {
+                running.again(drain);
+            } else {
                 if instance.in_ring() {
                     instance.closed_at = generation;
                 }
                 instance.drain =
                     Some(DrainState { weight_before: instance.weight, ..drain.clone() });
             }
-            if version.weight > 0 && !version.serves() && !allow_empty {
+            let served = service.version(name).is_some_and(VersionState::serves);
+            if version.weight > 0 && served && !version.serves() && !allow_empty {
                 return Err(ApiError::new(
                     ErrorCode::Conflict,
                     format!(

@@ -1,9 +1,10 @@
 //! Bringing the state in line with a configuration that was read: what is new gets ids, what is
 //! gone is kept as long as it has flows, weights stay as they are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddrV4;
 
-use release_common::abi::FRONTENDS_PER_SERVICE;
+use release_common::abi::{FRONTENDS_PER_SERVICE, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES};
 
 use super::state::{InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
@@ -38,6 +39,10 @@ pub fn reconcile(
     let mut rings = Ids(all_versions().map(|version| version.ring).collect());
     let mut backends = Ids(old.instances().map(|(_, _, instance)| instance.backend).collect());
     let mut changes = Vec::new();
+    let known = |addr: SocketAddrV4| {
+        let same = old.instances().filter(|(_, _, instance)| instance.addr == addr);
+        same.map(|(_, _, instance)| instance.epoch).min().unwrap_or(epoch)
+    };
     let mut state = State::default();
     for service in config.services() {
         let name = service.name().as_str();
@@ -55,7 +60,7 @@ pub fn reconcile(
         let before = next.clone();
         next.removed = false;
         merge_frontends(&mut next, service)?;
-        merge_versions(&mut next, service, epoch, &mut rings, &mut backends, &mut changes);
+        merge_versions(&mut next, service, &known, &mut rings, &mut backends, &mut changes);
         finish(&mut next, &before);
         still_serves(&next, &before)?;
         state.services.push(next);
@@ -74,7 +79,44 @@ pub fn reconcile(
             state.services.push(next);
         }
     }
+    fits(&state)?;
     Ok((state, changes))
+}
+
+/// Ids lead into maps of fixed size. An address serves one service at a time, its flows of before
+/// included: a reply is looked for among one service's frontends.
+fn fits(state: &State) -> Result<(), ApiError> {
+    let rings = state.services.iter().flat_map(|s| &s.versions).map(|version| version.ring);
+    let backends = state.instances().map(|(_, _, instance)| instance.backend);
+    for (what, highest, capacity) in [
+        ("services", state.services.iter().map(|service| service.id).max(), MAX_SERVICES),
+        ("versions", rings.max(), MAX_RINGS),
+        ("instances", backends.max(), MAX_BACKENDS),
+    ] {
+        if highest.is_some_and(|highest| highest >= capacity) {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("{what}: more than fit, those kept for their flows included ({capacity})"),
+            )
+            .hint("reload again when those flows have ended"));
+        }
+    }
+    let mut owners: HashMap<SocketAddrV4, &str> = HashMap::new();
+    for (service, _, instance) in state.instances() {
+        let owner = owners.entry(instance.addr).or_insert(&service.name);
+        if *owner != service.name {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "instance {}: services {owner} and {} both have it, one of them for flows \
+                     of before",
+                    instance.addr, service.name
+                ),
+            )
+            .hint("reload again when those flows have ended"));
+        }
+    }
+    Ok(())
 }
 
 /// A configuration may take away what serves only where something else takes over.
@@ -139,7 +181,7 @@ fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), Api
 fn merge_versions(
     next: &mut ServiceState,
     service: &Service,
-    epoch: u32,
+    epoch: &impl Fn(SocketAddrV4) -> u32,
     rings: &mut Ids,
     backends: &mut Ids,
     changes: &mut Vec<String>,
@@ -206,7 +248,7 @@ fn merge_instances(
     configured: &Version,
     service: &str,
     generation: u32,
-    epoch: u32,
+    epoch: &impl Fn(SocketAddrV4) -> u32,
     backends: &mut Ids,
     changes: &mut Vec<String>,
 ) {
@@ -224,7 +266,8 @@ fn merge_instances(
                 addr: instance.addr(),
                 weight: 1,
                 backend: backends.take(1),
-                epoch,
+                // What is unknown of a socket stays unknown under a new id.
+                epoch: epoch(instance.addr()),
                 drain: None,
                 orphaned: false,
                 closed_at: 0,

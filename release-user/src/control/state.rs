@@ -82,6 +82,16 @@ pub struct DrainState {
     pub deadline_s: Option<f64>,
 }
 
+impl DrainState {
+    /// The same drain asked for again: a deadline counts from then.
+    pub fn again(&mut self, drain: &Self) {
+        if drain.deadline_s.is_some() {
+            let weight_before = self.weight_before;
+            *self = Self { weight_before, ..drain.clone() };
+        }
+    }
+}
+
 impl InstanceState {
     /// Whether new flows may be placed on it, as far as it alone is concerned.
     pub fn in_ring(&self) -> bool {

@@ -114,6 +114,7 @@ impl Daemon {
     pub async fn reload_config(&self) -> Result<Reloaded, ApiError> {
         let config = load_config(self.paths.config.as_deref())?;
         let mut core = self.core.lock().await;
+        core.up()?;
         let managed_before = |name: &str| {
             core.config.daemon().interfaces().iter().any(|interface| interface.as_str() == name)
         };

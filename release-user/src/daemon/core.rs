@@ -60,6 +60,8 @@ pub struct Core {
     pub interfaces: Vec<Interface>,
     /// Kernel settings as they were found.
     pub found: Found,
+    /// Taken down: nothing is to be brought up again.
+    pub down: bool,
     /// Hold the state folder and the pins.
     pub _locks: [File; 2],
 }
@@ -145,6 +147,17 @@ impl Core {
         self.apply_all()
     }
 
+    /// Refuses what would bring up a data plane that was taken down.
+    ///
+    /// # Errors
+    /// Conflict.
+    pub fn up(&self) -> Result<(), ApiError> {
+        if self.down {
+            return Err(ApiError::new(ErrorCode::Conflict, "daemon: was detached and is ending"));
+        }
+        Ok(())
+    }
+
     /// Brings all maps to the state.
     ///
     /// # Errors
@@ -168,12 +181,21 @@ impl Daemon {
     ) -> Result<InForce, ApiError> {
         let start = Instant::now();
         let mut core = self.core.lock().await;
+        core.up()?;
         let mut next = commands::service_mut(&mut core.state, service)?.clone();
         let changed = command(&mut next)?;
         let (generation, weights) = (next.generation, next.weights());
         if changed {
+            self.idle
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .retain(|(name, _)| name != service);
             // A few milliseconds of system calls, of which most wait for the grace period.
             tokio::task::block_in_place(|| core.put_in_force(next))?;
+        } else {
+            // What is stored may not be in force: an earlier attempt failed half-way. This only
+            // compares if it is.
+            tokio::task::block_in_place(|| core.apply_all())?;
         }
         Ok(InForce {
             service: service.to_owned(),

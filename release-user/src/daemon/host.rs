@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::checks;
 use super::core::{Core, Daemon};
 use crate::api::types::{ApiError, ErrorCode};
@@ -33,40 +35,70 @@ impl Core {
             Wanted::Native => &[XdpMode::Native],
             Wanted::Generic => &[XdpMode::Generic],
         };
-        let mut done = Vec::new();
+        let (mut done, mut new, mut failed) = (Vec::new(), Vec::new(), None);
         let present = self.interfaces.clone();
         for interface in present.iter().filter(|i| names.contains(&i.name)) {
             if !replace && self.attached().contains(&interface.index) {
                 continue;
             }
-            match self.links.attach(&mut self.loaded, interface.index, modes) {
-                Ok(Attachment::Replaced) => {
-                    done.push(format!("{}: program replaced in place", interface.name));
-                }
-                Ok(Attachment::New(mode)) => {
-                    if mode == XdpMode::Generic
-                        && let Err(error) = ethtool::disable_gro(&interface.name)
-                    {
-                        log::warn!("{}: receive offload stays on: {error}", interface.name);
+            match self.attach_one(interface, modes) {
+                Ok((attachment, line)) => {
+                    done.push(line);
+                    if matches!(attachment, Attachment::New(_)) {
+                        new.push(interface.index);
                     }
-                    done.push(format!("{}: attached, {}", interface.name, mode.as_str()));
                 }
-                Err(AttachError::Occupied) => {
-                    let program = interface.xdp.map_or(0, |(_, program)| program);
-                    return Err(checks::occupied(&interface.name, program));
-                }
-                Err(AttachError::Kernel(error)) => {
-                    return Err(ApiError::new(
-                        ErrorCode::Internal,
-                        format!("interface {}: {error}", interface.name),
-                    ));
+                // The others are not to wait for this one.
+                Err(error) => failed = Some(error),
+            }
+        }
+        let result = match failed {
+            Some(error) => Err(error),
+            None => self.detach_unwanted(&names).and_then(|()| self.prepare_host(&names)),
+        };
+        if let Err(error) = result {
+            // A start that fails leaves nothing behind that was not there.
+            if replace {
+                for index in new {
+                    self.links.detach(index)?;
+                    self.maps.remove_device(index)?;
                 }
             }
-            self.maps.add_device(interface.index)?;
+            return Err(error);
         }
-        self.detach_unwanted(&names)?;
-        self.prepare_host(&names)?;
         Ok(done)
+    }
+
+    fn attach_one(
+        &mut self,
+        interface: &Interface,
+        modes: &[XdpMode],
+    ) -> Result<(Attachment, String), ApiError> {
+        let name = &interface.name;
+        let attachment = match self.links.attach(&mut self.loaded, interface.index, modes) {
+            Ok(attachment) => attachment,
+            Err(AttachError::Occupied) => {
+                let program = interface.xdp.map_or(0, |(_, program)| program);
+                return Err(checks::occupied(name, program));
+            }
+            Err(AttachError::Kernel(error)) => {
+                let text = format!("interface {name}: {error}");
+                return Err(ApiError::new(ErrorCode::Internal, text));
+            }
+        };
+        self.maps.add_device(interface.index)?;
+        let line = match attachment {
+            Attachment::Replaced => format!("{name}: program replaced in place"),
+            Attachment::New(mode) => {
+                if mode == XdpMode::Generic
+                    && let Err(error) = ethtool::disable_gro(name)
+                {
+                    log::warn!("{name}: receive offload stays on: {error}");
+                }
+                format!("{name}: attached, {}", mode.as_str())
+            }
+        };
+        Ok((attachment, line))
     }
 
     /// Interfaces (by index) on which our program runs: the link is pinned, and the program found
@@ -106,13 +138,18 @@ impl Core {
             .filter(|name| self.interfaces.iter().any(|i| i.name == **name))
             .cloned()
             .collect();
-        let before = self.found.clone();
-        let result = sysctl::prepare(&there, &mut self.found);
-        if self.found != before {
+        let failed = |error| ApiError::new(ErrorCode::Internal, format!("sysctl: {error}"));
+        let missing = sysctl::missing(&there).map_err(failed)?;
+        let known = self.found.len();
+        for (name, found) in missing.iter().map(|setting| (&setting.name, &setting.found)) {
+            self.found.entry(name.clone()).or_insert_with(|| found.clone());
+        }
+        // On disk before anything is changed: a kill in between loses nothing.
+        if self.found.len() != known {
             let text = serde_json::to_string(&self.found).unwrap_or_default();
             self.store.set_note(FOUND, Some(&text))?;
         }
-        result.map_err(|error| ApiError::new(ErrorCode::Internal, format!("sysctl: {error}")))
+        sysctl::write(&missing).map_err(failed)
     }
 
     /// Reads back what was found before, when an earlier run changed it.
@@ -163,6 +200,9 @@ impl Daemon {
             .await
             .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
         let mut core = self.core.lock().await;
+        if core.down {
+            return Ok(());
+        }
         let unchanged = core.interfaces == present;
         if unchanged && core.detached().is_empty() {
             return Ok(());
@@ -199,23 +239,26 @@ impl Daemon {
     /// Follows netlink and renews the lease, until told to stop.
     pub async fn follow_host(self: Arc<Self>) {
         let mut changes = match netlink::watch() {
-            Ok(changes) => changes,
+            Ok(changes) => Some(changes),
             Err(error) => {
                 log::error!("netlink: {error}: routes are looked up for every packet");
-                return;
+                None
             }
         };
         let mut renew = tokio::time::interval(RENEW);
         let mut neighbours = tokio::time::interval(NEIGHBOURS);
         loop {
             let result = tokio::select! {
-                change = changes.recv() => match change {
+                change = next_change(&mut changes) => match change {
                     Some(Change::Links) => self.refresh_interfaces().await,
                     Some(Change::Routing) => self.core.lock().await.bump_routing(),
-                    // Nobody follows any more: the lease runs out.
-                    None => return,
+                    // Nobody follows any more: the lease runs out, the rest goes on.
+                    None => {
+                        changes = None;
+                        Ok(())
+                    }
                 },
-                _ = renew.tick() => match self.renew().await {
+                _ = renew.tick() => match self.renew(changes.is_some()).await {
                     Ok(()) => self.refresh_interfaces().await,
                     error => error,
                 },
@@ -228,8 +271,8 @@ impl Daemon {
     }
 
     /// Next hops are cached by destination: with rules that route by anything else, not at all.
-    async fn renew(&self) -> Result<(), ApiError> {
-        if netlink::policy_routing().await.map_err(netlink_error)? {
+    async fn renew(&self, followed: bool) -> Result<(), ApiError> {
+        if !followed || netlink::policy_routing().await.map_err(netlink_error)? {
             return Ok(());
         }
         let until = self.jiffies()?.wrapping_add(u64::from(self.clock.jiffies(LEASE)));
@@ -239,6 +282,14 @@ impl Daemon {
     async fn check_neighbours(&self) -> Result<(), ApiError> {
         let indices = self.core.lock().await.maps.devices();
         netlink::check_neighbours(&indices).await.map_err(netlink_error)
+    }
+}
+
+/// The next change, or none ever if nothing is followed.
+async fn next_change(changes: &mut Option<mpsc::Receiver<Change>>) -> Option<Change> {
+    match changes {
+        Some(changes) => changes.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Subject {
     pub version: VersionState,
     /// Its instances.
     pub instances: Vec<InstanceState>,
+    /// Other ids that the same sockets have or had: who stops the one stops the other.
+    pub namesakes: Vec<InstanceState>,
     /// Generation that closed it to new flows, 0 if it is open.
     pub closed_at: u32,
 }
@@ -46,7 +48,7 @@ impl Subject {
             .cloned()
             .collect();
         let alone = instances.iter().all(|instance| !instance.in_ring());
-        let closed_at = if version.weight == 0 {
+        let mut closed_at = if version.weight == 0 {
             // Whichever came first closed it; the later one is the safe bound.
             version.closed_at
         } else if alone && id.is_some() {
@@ -54,12 +56,23 @@ impl Subject {
         } else {
             0
         };
-        Ok(Self { service: service.clone(), version, instances, closed_at })
+        let namesakes = namesakes(service, &instances);
+        for (other_version, other) in &namesakes {
+            if other.in_ring() && other_version.weight > 0 {
+                closed_at = 0;
+            } else if closed_at > 0 {
+                let closed =
+                    if other.in_ring() { other_version.closed_at } else { other.closed_at };
+                closed_at = closed_at.max(closed);
+            }
+        }
+        let namesakes = namesakes.into_iter().map(|(_, other)| other.clone()).collect();
+        Ok(Self { service: service.clone(), version, instances, namesakes, closed_at })
     }
 
-    /// Ids of its instances in the maps.
+    /// Ids of its sockets in the maps.
     pub fn backends(&self) -> Vec<u32> {
-        self.instances.iter().map(|instance| instance.backend).collect()
+        self.instances.iter().chain(&self.namesakes).map(|instance| instance.backend).collect()
     }
 
     /// Whether the split in the kernel leaves no way to it.
@@ -79,6 +92,18 @@ impl Subject {
         }
         true
     }
+}
+
+/// Instances of the service, with their versions, that have the same sockets under other ids.
+fn namesakes<'a>(
+    service: &'a ServiceState,
+    instances: &[InstanceState],
+) -> Vec<(&'a VersionState, &'a InstanceState)> {
+    let same = |other: &InstanceState| {
+        instances.iter().any(|own| own.addr == other.addr)
+            && instances.iter().all(|own| own.backend != other.backend)
+    };
+    service.instances().filter(|(_, other)| same(other)).collect()
 }
 
 impl Daemon {
@@ -134,6 +159,7 @@ impl Daemon {
         let lost_past = subject
             .instances
             .iter()
+            .chain(&subject.namesakes)
             .filter(|instance| instance.epoch < meta.evidence_epoch)
             .map(|instance| instance.id.clone())
             .collect();

@@ -25,6 +25,7 @@ use self::core::{Core, Daemon};
 use crate::api::server;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
+use crate::control::reconcile::reconcile;
 use crate::control::state::State;
 use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load};
 use crate::net::netlink;
@@ -61,6 +62,9 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     }
     let listener = server::bind(&paths.socket)?;
 
+    let state = State { services: store.load()? };
+    // A configuration that the state contradicts is refused before anything is made.
+    reconcile(&state, &config, 0)?;
     let capacity = config.daemon().flow_capacity().get();
     let mut loaded = load(
         &paths.bpffs,
@@ -72,7 +76,6 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let mut maps = Maps::open(&paths.bpffs)?;
     let programs = Programs::open(&paths.bpffs)?;
     let clock = begin_epoch(&mut maps, &mut store, &programs, loaded.created, capacity)?;
-    let state = State { services: store.load()? };
     let mut core = Core {
         maps,
         loaded,
@@ -82,6 +85,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         config: Arc::clone(&config),
         interfaces: present,
         found: Default::default(),
+        down: false,
         _locks: [lock, pins_lock],
     };
     core.load_found()?;
@@ -119,7 +123,7 @@ fn begin_epoch(
     let mut meta = maps.meta()?;
     if created || meta.abi == 0 {
         let before: u32 = store.note(EPOCH)?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let clock = Clock::measure(programs)?;
+        let clock = Clock::of_kernel()?;
         meta = Meta {
             abi: ABI_VERSION,
             hz: clock.hz,
@@ -172,6 +176,7 @@ async fn serve(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
+    tasks.spawn(Arc::clone(&daemon).reap_regularly());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;
     tasks.spawn(async move {

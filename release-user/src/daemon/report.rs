@@ -7,8 +7,8 @@ use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use super::core::Daemon;
 use crate::api::types::{
-    ApiError, DataPlaneStatus, FlowCounts, FlowLine, FlowQuery, InstanceLine, InstanceStatus,
-    InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
+    ApiError, DataPlaneStatus, ErrorCode, FlowCounts, FlowLine, FlowQuery, InstanceLine,
+    InstanceStatus, InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
 };
 use crate::control::commands::service_mut;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
@@ -171,6 +171,7 @@ impl Daemon {
         if let Some(service) = &query.service {
             service_mut(&mut state, service)?;
         }
+        known_names(&state, query)?;
         let now = self.jiffies()?;
         let describe = Describer { state: &state, query, now, daemon: self };
         let mut lines = Vec::new();
@@ -184,12 +185,33 @@ impl Daemon {
     }
 }
 
+/// A filter that names nothing is a mistake, not an empty answer.
+fn known_names(state: &State, query: &FlowQuery) -> Result<(), ApiError> {
+    let here = |service: &&ServiceState| query.service.as_ref().is_none_or(|n| *n == service.name);
+    let services: Vec<&ServiceState> = state.services.iter().filter(here).collect();
+    let missing = |what: &str, name: &str| {
+        Err(ApiError::new(ErrorCode::Usage, format!("{what} {name}: no such {what}")))
+    };
+    if let Some(name) = &query.version
+        && !services.iter().any(|service| service.version(name).is_some())
+    {
+        return missing("version", name);
+    }
+    if let Some(id) = &query.instance
+        && !services.iter().any(|service| service.instances().any(|(_, i)| i.id == *id))
+    {
+        return missing("instance", id);
+    }
+    Ok(())
+}
+
 /// State of a version; `idle` is said only if the last verdict was.
 fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'static str {
+    let empty = flows.active + flows.embryonic == 0;
     match (version.weight, version.drain.is_some()) {
         (1.., _) => "active",
-        (0, true) if idle => "idle",
-        (0, false) if flows.active + flows.embryonic == 0 => "standby",
+        (0, true) if idle && empty => "idle",
+        (0, false) if empty => "standby",
         (0, _) => "draining",
     }
 }
@@ -203,7 +225,7 @@ fn instance_state(
 ) -> &'static str {
     let draining = !instance.in_ring() || version.drain.is_some();
     let left = version.weight == 0 && flows.active + flows.embryonic > 0;
-    match (draining, idle) {
+    match (draining, idle && flows.active + flows.embryonic == 0) {
         (true, true) => "idle",
         (true, false) => "draining",
         (false, _) if left => "draining",

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::checks;
 use super::core::Daemon;
 use crate::api::types::{ApiError, ErrorCode};
-use crate::kernel::Links;
+use crate::kernel::{LINKS, Links, PROGRAMS, SPECS};
 use crate::net::sysctl::{self, Found};
 use crate::paths::Paths;
 use crate::store::{SqliteStore, Store};
@@ -24,6 +24,7 @@ impl Daemon {
         }
         remove_pins(&self.paths.bpffs)?;
         core.restore_found()?;
+        core.down = true;
         self.events.publish("detach", None, None, "the data plane was taken down".to_owned());
         Ok(())
     }
@@ -59,11 +60,24 @@ pub fn detach_offline(paths: &Paths) -> Result<Vec<String>, ApiError> {
     Ok(done)
 }
 
+/// Removes what is ours and nothing else. META goes first: what a kill leaves behind is then taken
+/// for a start that was cut short.
 fn remove_pins(bpffs: &Path) -> Result<(), ApiError> {
-    match fs::remove_dir_all(bpffs) {
+    let gone = |path: &Path, result: std::io::Result<()>| match result {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(ApiError::new(ErrorCode::Internal, format!("pins {}: {error}", bpffs.display())))
+            Err(ApiError::new(ErrorCode::Internal, format!("pin {}: {error}", path.display())))
         }
         _ => Ok(()),
+    };
+    for name in std::iter::once("META").chain(SPECS.iter().map(|spec| spec.name)) {
+        let path = bpffs.join(name);
+        gone(&path, fs::remove_file(&path))?;
     }
+    for folder in [LINKS, PROGRAMS] {
+        let path = bpffs.join(folder);
+        gone(&path, fs::remove_dir_all(&path))?;
+    }
+    // Somebody else's pins beside ours keep the folder.
+    let _ = fs::remove_dir(bpffs);
+    Ok(())
 }

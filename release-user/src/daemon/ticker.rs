@@ -32,18 +32,26 @@ struct Reported {
 }
 
 impl Daemon {
-    /// Runs until told to stop.
+    /// Rates, alarms and drains, until told to stop.
     pub async fn tick(self: Arc<Self>) {
         let mut second = tokio::time::interval(SECOND);
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut reap = tokio::time::interval(reaper::INTERVAL);
         let mut reported = Reported::default();
         loop {
-            let result = tokio::select! {
-                _ = second.tick() => self.every_second(&mut reported).await,
-                _ = reap.tick() => self.expire().await,
-            };
-            if let Err(error) = result {
+            second.tick().await;
+            if let Err(error) = self.every_second(&mut reported).await {
+                log::error!("{error}");
+            }
+        }
+    }
+
+    /// Expiry, until told to stop: a task of its own, since watching drains takes its time.
+    pub async fn reap_regularly(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(reaper::INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            interval.tick().await;
+            if let Err(error) = self.expire().await {
                 log::error!("{error}");
             }
         }
@@ -146,7 +154,9 @@ impl Daemon {
         let query = TargetQuery { service: name.0.clone(), target: name.1.clone() };
         let (_, report) = self.judge(&query).await?;
         let idle = report.verdict == Verdict::Idle;
-        let wait = start.elapsed() * WATCH_SHARE;
+        // The samples were slept through, not worked.
+        let slept = self.sampling(service).await;
+        let wait = start.elapsed().saturating_sub(slept) * WATCH_SHARE;
         reported.due.insert(name.clone(), start + if idle { wait.max(IDLE_AGAIN) } else { wait });
         let new = {
             let mut known = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +181,13 @@ impl Daemon {
             self.events.publish("alarm", Some(service), Some(target), text);
         }
         Ok(())
+    }
+
+    /// Time a verdict of a service spends between its samples.
+    async fn sampling(&self, service: &str) -> Duration {
+        let core = self.core.lock().await;
+        let drain = core.config.service(service).map(|service| service.drain()).unwrap_or_default();
+        drain.every() * drain.samples().saturating_sub(1)
     }
 
     /// Publishes an event of the packet path.

@@ -11,7 +11,7 @@ use super::load::{Loaded, XDP, pin_error, program_error, xdp};
 use super::{KernelError, chain};
 
 /// Folder of pinned links.
-const LINKS: &str = "links";
+pub const LINKS: &str = "links";
 
 /// How the program runs on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,11 @@ impl Links {
                     return Ok(Attachment::Replaced);
                 }
                 // The interface of this link is gone, the index was given to another.
-                Err(error) => log::debug!("link of interface {ifindex}: {}", chain(&error)),
+                Err(error) if errno(&error) == Some(libc::ENOLINK) => {
+                    log::debug!("link of interface {ifindex}: {}", chain(&error));
+                }
+                // The program that runs there goes on.
+                Err(error) => return Err(program_error(XDP, &error).into()),
             }
             fs::remove_file(&path).map_err(|error| pin_error(&path, &error))?;
         }
@@ -159,9 +163,12 @@ impl Links {
 
 /// EBUSY: another program; EEXIST: a program attached by netlink in another mode.
 fn occupied(error: &ProgramError) -> bool {
-    let code = match error {
+    matches!(errno(error), Some(libc::EBUSY | libc::EEXIST))
+}
+
+fn errno(error: &ProgramError) -> Option<i32> {
+    match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
-    };
-    matches!(code, Some(libc::EBUSY | libc::EEXIST))
+    }
 }

@@ -17,7 +17,7 @@ pub(super) const XDP: &str = "release_xdp";
 /// Name of the program that user space runs.
 pub(super) const REAP: &str = "release_reap";
 /// Folder of pinned programs.
-pub(super) const PROGRAMS: &str = "programs";
+pub const PROGRAMS: &str = "programs";
 
 /// Programs just loaded.
 pub struct Loaded {

@@ -13,8 +13,8 @@ mod programs;
 mod rings;
 mod spec;
 
-pub use attach::{AttachError, Attachment, Links, XdpMode};
-pub use load::{Loaded, discard_unfinished, load, program_name};
+pub use attach::{AttachError, Attachment, LINKS, Links, XdpMode};
+pub use load::{Loaded, PROGRAMS, discard_unfinished, load, program_name};
 pub use maps::{Maps, PinnedMap, RingHead, is_pinned};
 pub use programs::{Clock, Programs, XdpRun, verified_instructions};
 pub use rings::{EventRing, KernelLog};

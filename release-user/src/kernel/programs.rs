@@ -1,7 +1,7 @@
 //! Running programs from user space (BPF_PROG_TEST_RUN).
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::xdp::XdpAttachType;
@@ -139,29 +139,24 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Measures jiffies against the monotonic clock (about 0.2 s) and picks the rate that kernels
-    /// are built with.
+    /// The rate that this kernel was built with: its coarse clocks advance once a jiffy.
     ///
     /// # Errors
-    /// The kernel's, or if the rate fits none.
-    pub fn measure(programs: &Programs) -> Result<Self, KernelError> {
-        const RATES: [u32; 4] = [100, 250, 300, 1000];
-        let (start, before) = (Instant::now(), programs.jiffies()?);
-        std::thread::sleep(Duration::from_millis(200));
-        let after = programs.jiffies()?;
-        let rate = (after - before) as f64 / start.elapsed().as_secs_f64();
-        let hz = RATES
-            .into_iter()
-            .min_by(|a, b| (rate - f64::from(*a)).abs().total_cmp(&(rate - f64::from(*b)).abs()))
-            .unwrap_or(RATES[1]);
-        Ok(Self { hz })
+    /// The kernel's.
+    pub fn of_kernel() -> Result<Self, KernelError> {
+        let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_err(
+            |error| KernelError::Program { name: "clock".to_owned(), why: error.to_string() },
+        )?;
+        let tick = Duration::from(tick).as_secs_f64();
+        Ok(Self { hz: (1.0 / tick).round() as u32 })
     }
 
     /// Jiffies of a duration, rounded up.
     pub fn jiffies(&self, duration: Duration) -> u32 {
         let jiffies = (duration.as_secs_f64() * f64::from(self.hz)).ceil();
-        // Ages are compared modulo 2^32; half of that is the most that means anything.
-        jiffies.min(f64::from(i32::MAX)) as u32
+        // Ages are compared modulo 2^32: half of that is the most that means anything, and the
+        // reaper needs time to look. At 1000 Hz this is 12 days.
+        jiffies.min(f64::from(1 << 30)) as u32
     }
 
     /// Age of a 32-bit stamp.

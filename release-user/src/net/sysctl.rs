@@ -12,19 +12,50 @@ pub type Found = BTreeMap<String, String>;
 /// unless `accept_local` is on and `rp_filter` off.
 const PER_INTERFACE: [(&str, &str); 2] = [("accept_local", "1"), ("rp_filter", "0")];
 
-/// Sets what forwarding needs and notes in `found` what was there, unless noted already.
+/// A setting that is not as it must be.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Path below /proc/sys/net.
+    pub name: String,
+    /// Value it must have.
+    wanted: &'static str,
+    /// Value it has.
+    pub found: String,
+}
+
+/// What forwarding needs on these interfaces and is not set.
 ///
 /// # Errors
-/// If a setting cannot be read or written; names its path.
-pub fn prepare(interfaces: &[String], found: &mut Found) -> io::Result<()> {
-    set("ipv4/ip_forward", "1", found)?;
+/// If a setting cannot be read; names its path.
+pub fn missing(interfaces: &[String]) -> io::Result<Vec<Setting>> {
     // The stricter of `all` and the interface's own value counts.
-    set("ipv4/conf/all/rp_filter", "0", found)?;
+    let mut wanted =
+        vec![("ipv4/ip_forward".to_owned(), "1"), ("ipv4/conf/all/rp_filter".to_owned(), "0")];
     for interface in interfaces {
         for (name, value) in PER_INTERFACE {
             // A dot in an interface's name is an ordinary character in the path.
-            set(&format!("ipv4/conf/{interface}/{name}"), value, found)?;
+            wanted.push((format!("ipv4/conf/{interface}/{name}"), value));
         }
+    }
+    let mut missing = Vec::new();
+    for (name, wanted) in wanted {
+        let found = fs::read_to_string(path(&name)).map_err(|error| named(&name, &error))?;
+        let found = found.trim().to_owned();
+        if found != wanted {
+            missing.push(Setting { name, wanted, found });
+        }
+    }
+    Ok(missing)
+}
+
+/// Sets them.
+///
+/// # Errors
+/// If one cannot be written; names its path.
+pub fn write(settings: &[Setting]) -> io::Result<()> {
+    for setting in settings {
+        fs::write(path(&setting.name), setting.wanted)
+            .map_err(|error| named(&setting.name, &error))?;
     }
     Ok(())
 }
@@ -40,12 +71,6 @@ fn path(name: &str) -> String {
     format!("/proc/sys/net/{name}")
 }
 
-fn set(name: &str, value: &str, found: &mut Found) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path(name)));
-    let now = fs::read_to_string(path(name)).map_err(named)?;
-    if now.trim() != value {
-        fs::write(path(name), value).map_err(named)?;
-        found.entry(name.to_owned()).or_insert_with(|| now.trim().to_owned());
-    }
-    Ok(())
+fn named(name: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path(name)))
 }

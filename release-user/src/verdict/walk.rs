@@ -13,8 +13,7 @@ use crate::kernel::{KernelError, Maps};
 pub struct Tally {
     /// Entries by state.
     pub flows: FlowCounts,
-    /// Highest generation among flows and handshakes; trials carry the generation of the time they
-    /// were tried and say nothing about placement.
+    /// Highest generation among flows and handshakes; trials carry none.
     pub newest_generation: u32,
     /// Jiffies at which the oldest live flow was opened.
     pub oldest_opened_at: Option<u64>,
@@ -137,8 +136,8 @@ impl Totals {
             sum.opened += kernel.opened;
             sum.adopted += kernel.adopted;
             sum.closed_fin += kernel.closed_fin;
-            sum.closed_rst =
-                sum.closed_rst.wrapping_add(kernel.closed_rst).wrapping_sub(kernel.reopened);
+            sum.closed_rst += kernel.closed_rst;
+            sum.reopened += kernel.reopened;
             sum.superseded += kernel.superseded;
             sum.expired += user.expired;
             sum.forced += user.forced;
@@ -158,15 +157,23 @@ impl Totals {
     /// Flows that must be live if every step was counted once.
     pub fn live(&self) -> i64 {
         let c = &self.counters;
-        (c.opened + c.adopted) as i64
-            - (c.closed_fin.wrapping_add(c.closed_rst) as i64)
-            - (c.superseded + c.expired + c.forced) as i64
+        (c.opened + c.adopted + c.reopened) as i64
+            - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.forced) as i64
     }
 
     /// All steps of flows so far: while these are equal, no flow began or ended.
-    pub fn steps(&self) -> [u64; 7] {
+    pub fn steps(&self) -> [u64; 8] {
         let c = &self.counters;
-        [c.opened, c.adopted, c.closed_fin, c.closed_rst, c.superseded, c.expired, c.forced]
+        [
+            c.opened,
+            c.adopted,
+            c.reopened,
+            c.closed_fin,
+            c.closed_rst,
+            c.superseded,
+            c.expired,
+            c.forced,
+        ]
     }
 
     /// Embryos that vanished without being counted, given those present.

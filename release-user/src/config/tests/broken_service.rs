@@ -88,7 +88,7 @@ pub(super) const SERVICE: &[Case] = &[
         "timeouts",
         "name = \"web\"",
         "name = \"web\"\nidle_timeout = \"999ms\"",
-        &["f.toml:6: service[web].idle_timeout: 999ms is out of range (1s to 30days)"],
+        &["f.toml:6: service[web].idle_timeout: 999ms is out of range (1s to 12days)"],
     ),
     (
         "number for a duration",
