@@ -76,9 +76,10 @@ reasons! {
     PortCollision => "port_collision",
     /// Dropped: the table refused the entry; the client will try again.
     InsertFailed => "insert_failed",
-    /// Answered: TTL used up, ICMP time exceeded sent.
+    /// TTL used up: answered with ICMP time exceeded, or in replies left to the kernel to answer.
     TtlExceeded => "ttl_exceeded",
-    /// Answered: larger than the way allows, ICMP fragmentation needed sent.
+    /// Larger than the way takes: answered with ICMP fragmentation needed, or in replies left to the
+    /// kernel to answer.
     TooBig => "too_big",
     /// Dropped: no room to build the answer.
     NoRoom => "no_room",

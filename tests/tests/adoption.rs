@@ -84,7 +84,9 @@ fn a_connection_that_nobody_knows_is_reset() {
         held.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let error = held.ask("/").unwrap_err();
         let kind = error.chain().find_map(|e| e.downcast_ref::<std::io::Error>()).map(|e| e.kind());
-        assert_eq!(kind, Some(std::io::ErrorKind::ConnectionReset), "{error:#}");
+        // The second, if the RST was there before the request.
+        let reset = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::BrokenPipe];
+        assert!(kind.is_some_and(|kind| reset.contains(&kind)), "{error:#}");
     }
     for instance in ["v1-1", "v1-2", "v2-1", "v2-2"] {
         assert_eq!(lb.counter(instance, "adopted").unwrap(), 0);

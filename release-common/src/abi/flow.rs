@@ -112,7 +112,7 @@ impl Reap {
 
 /// What the reaper is to do with the keys it is handed.
 pub mod reap_op {
-    /// Mark silent live flows as dying.
+    /// Mark silent flows as dying.
     pub const CLAIM: u32 = 1;
     /// Remove flows that are still dying (one grace period after the claim).
     pub const REAP: u32 = 2;

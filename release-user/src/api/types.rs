@@ -132,7 +132,7 @@ pub struct InstanceCounters {
     pub closed_fin: u64,
     /// Closed by RST.
     pub closed_rst: u64,
-    /// Closed ones that valid traffic proved alive: taken out of the closed.
+    /// Closed ones that valid traffic proved alive; they are not among the closed any more.
     #[serde(default)]
     pub reopened: u64,
     /// Closed because the instance began anew on the same tuple.

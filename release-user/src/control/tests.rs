@@ -261,3 +261,43 @@ fn a_reload_that_leaves_nothing_to_serve_is_a_conflict() {
     let error = reconcile(&state, &only_v2, 1).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict, "v2 has no weight in the state");
 }
+
+/// A reply is looked for among one service's frontends, so an address changes its service only when
+/// its flows of before have ended.
+#[test]
+fn an_address_that_moves_to_another_service_is_a_conflict() {
+    let two = |first: &str, second: &str| {
+        let service = |name: &str, port: u16, instance: &str| {
+            format!(
+                "[[service]]\nname = {name:?}\nfrontends = [\"192.0.2.10:{port}/tcp\"]\n\
+                 [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [{instance}]\n"
+            )
+        };
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n{}{}",
+            service("a", 80, first),
+            service("b", 81, second)
+        );
+        Config::from_str(&text, "t").unwrap()
+    };
+    let before = two("\"10.0.0.1:80\", \"10.0.0.2:80\"", "\"10.0.0.3:80\"");
+    let (state, _) = reconcile(&State::default(), &before, 1).unwrap();
+    let after = two("\"10.0.0.1:80\"", "\"10.0.0.3:80\", \"10.0.0.2:80\"");
+    let error = reconcile(&state, &after, 1).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.contains("10.0.0.2:80"), "{error}");
+}
+
+/// What is unknown of a socket stays unknown under a new id.
+#[test]
+fn a_new_id_of_a_known_address_keeps_its_epoch() {
+    let (state, _) = started();
+    let moved = config(&[("v1", 100, &["10.0.0.1:80"]), ("v2", 0, &["10.0.0.2:80"])]);
+    let (next, _) = reconcile(&state, &moved, 5).unwrap();
+    let epochs: Vec<u32> = next
+        .instances()
+        .filter(|(_, _, i)| i.id == "10.0.0.2:80")
+        .map(|(_, _, i)| i.epoch)
+        .collect();
+    assert_eq!(epochs, [1, 1]);
+}

@@ -255,3 +255,60 @@ pub fn boot_id_text(id: &[u8; 16]) -> String {
     let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::control::reconcile::reconcile;
+    use crate::control::state::State;
+
+    fn config(v1: &str, v2: &str) -> Config {
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [\"192.0.2.10:80/tcp\"]\n\
+             [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [{v1}]\n\
+             [[service.version]]\nname = \"v2\"\ninstances = [{v2}]\n"
+        );
+        Config::from_str(&text, "t").unwrap()
+    }
+
+    const A: &str = "\"10.0.0.1:80\"";
+    const C: &str = "\"10.0.0.2:80\"";
+
+    /// A socket that moved to another version has two ids: a verdict on either covers both.
+    #[test]
+    fn a_socket_with_two_ids_is_one_subject() {
+        let both = format!("{A}, {C}");
+        let (state, _) = reconcile(&State::default(), &config(&both, ""), 1).unwrap();
+        let (next, _) = reconcile(&state, &config(C, A), 1).unwrap();
+        let service = &next.services[0];
+        let ids: Vec<u32> = service
+            .instances()
+            .filter(|(_, i)| i.id == "10.0.0.1:80")
+            .map(|(_, i)| i.backend)
+            .collect();
+        assert_eq!(ids.len(), 2);
+        for target in ["v2", "10.0.0.1:80"] {
+            let subject = Subject::find(service, target).unwrap();
+            assert!(ids.iter().all(|id| subject.backends().contains(id)), "{target}");
+            assert_eq!(subject.closed_at, 2, "{target}: closed when the other id was");
+        }
+    }
+
+    /// The old name of a version whose sockets serve under a new one is not closed.
+    #[test]
+    fn a_socket_that_serves_under_another_version_is_open() {
+        let (state, _) = reconcile(&State::default(), &config(A, C), 1).unwrap();
+        let mut service = state.services[0].clone();
+        let mut moved = service.versions[0].instances[0].clone();
+        moved.backend = 9;
+        service.versions[1].weight = 1;
+        service.versions[1].instances.push(moved);
+        service.versions[0].weight = 0;
+        service.versions[0].closed_at = 4;
+        let subject = Subject::find(&service, "v1").unwrap();
+        assert_eq!(subject.closed_at, 0);
+        assert!(!subject.closed_in_kernel(Some(Split::empty(9))));
+    }
+}

@@ -9,6 +9,7 @@ use release_common::abi::{Event, GAUGE_ENTRIES};
 use super::core::Daemon;
 use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
+use crate::control::state::{DrainState, ServiceState};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Parts in ten of the flow table from which the alarm is raised.
@@ -27,8 +28,8 @@ type Name = (String, String);
 struct Reported {
     overdue: HashSet<Name>,
     table: bool,
-    /// When each drain is due to be looked at.
-    due: HashMap<Name, Instant>,
+    /// When each drain is due to be looked at, unless the service has another generation by then.
+    due: HashMap<Name, (Instant, u32)>,
 }
 
 impl Daemon {
@@ -78,12 +79,12 @@ impl Daemon {
             for version in &service.versions {
                 if let Some(drain) = &version.drain {
                     draining.insert((service.name.clone(), version.name.clone()));
-                    self.watch_drain(&service.name, &version.name, drain, reported).await?;
+                    self.watch_drain(service, &version.name, drain, reported).await?;
                 }
                 for instance in &version.instances {
                     if let Some(drain) = &instance.drain {
                         draining.insert((service.name.clone(), instance.id.clone()));
-                        self.watch_drain(&service.name, &instance.id, drain, reported).await?;
+                        self.watch_drain(service, &instance.id, drain, reported).await?;
                     }
                 }
             }
@@ -138,14 +139,15 @@ impl Daemon {
     /// Reports a drain's end, and raises its alarm once at the deadline.
     async fn watch_drain(
         &self,
-        service: &str,
+        service: &ServiceState,
         target: &str,
-        drain: &crate::control::state::DrainState,
+        drain: &DrainState,
         reported: &mut Reported,
     ) -> Result<(), ApiError> {
+        let (service, generation) = (service.name.as_str(), service.generation);
         let name = (service.to_owned(), target.to_owned());
         let start = Instant::now();
-        if reported.due.get(&name).is_some_and(|due| *due > start) {
+        if reported.due.get(&name).is_some_and(|due| due.0 > start && due.1 == generation) {
             return Ok(());
         }
         // After a reboot the clock starts anew, and with it the deadline.
@@ -157,7 +159,8 @@ impl Daemon {
         // The samples were slept through, not worked.
         let slept = self.sampling(service).await;
         let wait = start.elapsed().saturating_sub(slept) * WATCH_SHARE;
-        reported.due.insert(name.clone(), start + if idle { wait.max(IDLE_AGAIN) } else { wait });
+        let due = start + if idle { wait.max(IDLE_AGAIN) } else { wait };
+        reported.due.insert(name.clone(), (due, generation));
         let new = {
             let mut known = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle {

@@ -146,6 +146,10 @@ impl Totals {
             sum.unverified += kernel.unverified;
             sum.packets += kernel.packets;
             sum.bytes += kernel.bytes;
+            // A flow that proved alive was not closed.
+            let by_rst = kernel.reopened.min(sum.closed_rst);
+            sum.closed_rst -= by_rst;
+            sum.closed_fin = sum.closed_fin.saturating_sub(kernel.reopened - by_rst);
             total.trials += kernel.trials;
             total.embryos_ended += kernel.embryos_ended;
             total.embryos_expired += user.embryos_expired;
@@ -157,7 +161,7 @@ impl Totals {
     /// Flows that must be live if every step was counted once.
     pub fn live(&self) -> i64 {
         let c = &self.counters;
-        (c.opened + c.adopted + c.reopened) as i64
+        (c.opened + c.adopted) as i64
             - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.forced) as i64
     }
 
