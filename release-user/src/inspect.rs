@@ -52,13 +52,14 @@ pub struct CheckLine {
 /// If nothing is pinned, or the kernel's.
 pub fn list(bpffs: &Path) -> Result<Vec<MapLine>, ApiError> {
     let maps = Maps::open(bpffs)?;
+    let walk = Walk::take(&maps)?;
     SPECS
         .iter()
         .map(|spec| {
             let info = maps.info(spec.name)?;
             let entries = match spec.name {
-                "FLOWS4" => Some(Walk::take(&maps)?.entries),
-                "EMBRYOS4" => Some(Walk::take(&maps)?.embryos),
+                "FLOWS4" => Some(walk.entries),
+                "EMBRYOS4" => Some(walk.embryos),
                 "FRONTENDS" => Some(maps.frontends()?.len() as u64),
                 "BACKEND_IDS" => Some(maps.backend_ids()?.len() as u64),
                 "DEVICES" => Some(maps.devices().len() as u64),

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+mod fnv;
 pub mod inspect;
 pub mod kernel;
 pub mod net;

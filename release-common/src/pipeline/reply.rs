@@ -6,7 +6,7 @@ use crate::abi::{BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, Flo
 use crate::packet::{Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::{Step, observe};
+use crate::tcp::lifecycle::{Step, mark_restart, observe};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Most data a SYN can carry.
@@ -107,13 +107,14 @@ fn tracked<P: Packet, T: Tables>(
     flow: Shared<'_, Flow>,
     who: &Sender<'_>,
 ) -> Decision {
-    let live = FlowWord(flow.state().get()).is_live();
+    let word = FlowWord(flow.state().get());
+    let live = word.is_live();
     if segment.has(flag::SYN) {
         // A connection that a client made to the instance itself, by the port of one it had here.
         if !live {
             return Decision::pass(Reason::NotOurFlow);
         }
-        restarted(packet, tables, segment, key, flow, who);
+        restarted(packet, tables, segment, key, (flow, word), who);
     } else if segment.ttl > 1 {
         let step = observe(flow, End::Server, segment, tables.now() as u32);
         count_step(tables, key, flow, step);
@@ -133,18 +134,12 @@ fn restarted<P: Packet, T: Tables>(
     tables: &T,
     segment: Seg<'_>,
     key: &FlowKey4,
-    flow: Shared<'_, Flow>,
+    (flow, word): (Shared<'_, Flow>, FlowWord),
     who: &Sender<'_>,
 ) {
     let Some(embryo) = tables.embryo(key) else { return };
     if who.is(tables, embryo.backend().get()) && syn_acked(packet, segment, embryo) {
-        // Another CPU may change the word meanwhile.
-        for _ in 0..4 {
-            let word = FlowWord(flow.state().get());
-            if flow.state().swap_if(word.0, word.with_restart().0) {
-                return;
-            }
-        }
+        mark_restart(flow, word);
     }
 }
 

@@ -231,22 +231,43 @@ fn remember(
     new_data && segment.payload() > 0
 }
 
-/// Changes the state word, if the facts change it, with one compare-and-swap.
+/// Marks a flow whose instance answered a new SYN, see [`FlowWord::restart`]. `first` is the word
+/// that was judged.
+#[inline(always)]
+pub fn mark_restart(flow: Shared<'_, Flow>, first: FlowWord) {
+    update(flow, first, FlowWord::with_restart);
+}
+
+/// Changes the state word, if the facts change it.
 #[inline(always)]
 fn change(flow: Shared<'_, Flow>, first: FlowWord, from: End, facts: Facts) -> Step {
+    match update(flow, first, |word| word.step(from, facts)) {
+        Some((before, now)) => Step::between(before, now),
+        None => Step::None,
+    }
+}
+
+/// Changes the state word of the incarnation that `first` was read from, with one compare-and-swap,
+/// tried again where another CPU changed it meanwhile. Returns the words before and after.
+#[inline(always)]
+fn update(
+    flow: Shared<'_, Flow>,
+    first: FlowWord,
+    next: impl Fn(FlowWord) -> FlowWord,
+) -> Option<(FlowWord, FlowWord)> {
     let mut word = first;
     for _ in 0..ATTEMPTS {
-        let next = FlowWord(forget(word.step(from, facts).0, first.0));
+        let next = FlowWord(forget(next(word).0, first.0));
         if next == word {
-            return Step::None;
+            return None;
         }
         if flow.state().swap_if(word.0, next.0) {
-            return Step::between(word, next);
+            return Some((word, next));
         }
         word = FlowWord(flow.state().get());
         if word.tag() != first.tag() {
-            return Step::None;
+            return None;
         }
     }
-    Step::None
+    None
 }

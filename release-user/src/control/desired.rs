@@ -10,6 +10,7 @@ use release_common::abi::{
 
 use super::state::{ServiceState, State};
 use crate::config::{Config, WhenEmpty, WhenFull};
+use crate::fnv;
 use crate::placement::{Member, Ring, RingSize, Split as Layout};
 
 /// One version's ring: built only where the kernel has another.
@@ -24,19 +25,13 @@ pub struct RingPlan {
 impl RingPlan {
     /// Identifies the contents: equal rings have equal fingerprints. FNV-1a over the members.
     pub fn fingerprint(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut add = |bytes: &[u8]| {
-            for byte in bytes {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
-        add(&self.size.get().to_le_bytes());
+        let mut bytes = self.size.get().to_le_bytes().to_vec();
         for member in &self.members {
-            add(&member.id.to_le_bytes());
-            add(member.addr.to_string().as_bytes());
-            add(&member.weight.to_le_bytes());
+            bytes.extend(member.id.to_le_bytes());
+            bytes.extend(member.addr.to_string().as_bytes());
+            bytes.extend(member.weight.to_le_bytes());
         }
-        hash
+        fnv::hash([bytes.as_slice()])
     }
 
     /// Number of slots in the kernel: an empty ring has one that names nobody.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, Notify};
@@ -186,10 +186,7 @@ impl Daemon {
         let changed = command(&mut next)?;
         let (generation, weights) = (next.generation, next.weights());
         if changed {
-            self.idle
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .retain(|(name, _)| name != service);
+            lock(&self.idle).retain(|(name, _)| name != service);
             // A few milliseconds of system calls, of which most wait for the grace period.
             tokio::task::block_in_place(|| core.put_in_force(next))?;
         } else {
@@ -216,14 +213,18 @@ impl Daemon {
 
     /// Whether the last verdict on a drained target was `idle`.
     pub fn is_idle(&self, service: &str, target: &str) -> bool {
-        let idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        idle.contains(&(service.to_owned(), target.to_owned()))
+        lock(&self.idle).contains(&(service.to_owned(), target.to_owned()))
     }
 
     /// A copy of the state.
     pub async fn state(&self) -> State {
         self.core.lock().await.state.clone()
     }
+}
+
+/// Locks what is consistent at any moment: a panic elsewhere has left nothing half-done in it.
+pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// "v1 0, v2 100".

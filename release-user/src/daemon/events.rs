@@ -1,12 +1,13 @@
 //! Events: what the daemon did and what the packet path reports, for `events` and for people.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use release_common::abi::event_kind;
 use tokio::sync::broadcast;
 
+use super::core::lock;
 use crate::api::types::EventLine;
 
 /// Events kept for those who ask later.
@@ -32,7 +33,7 @@ impl EventHub {
         target: Option<&str>,
         message: String,
     ) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         kept.0 += 1;
         let line = EventLine {
             seq: kept.0,
@@ -55,7 +56,7 @@ impl EventHub {
 
     /// The last events, and a channel for those to come.
     pub fn subscribe(&self) -> (Vec<EventLine>, broadcast::Receiver<EventLine>) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.kept);
         (kept.1.iter().cloned().collect(), self.live.subscribe())
     }
 }

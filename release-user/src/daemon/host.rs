@@ -20,7 +20,7 @@ const LEASE: Duration = Duration::from_secs(3);
 /// How often stale neighbours are checked.
 const NEIGHBOURS: Duration = Duration::from_secs(10);
 /// Key of the kernel settings found, in the store.
-const FOUND: &str = "sysctl";
+pub const FOUND: &str = "sysctl";
 
 impl Core {
     /// Attaches the program wherever it is wanted and missing. Returns what was done, in words.
@@ -196,19 +196,17 @@ impl Daemon {
     /// # Errors
     /// Netlink's, or the maps'.
     pub async fn refresh_interfaces(&self) -> Result<(), ApiError> {
-        let present = netlink::interfaces()
-            .await
-            .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
+        let now = present().await?;
         let mut core = self.core.lock().await;
         if core.down {
             return Ok(());
         }
-        let unchanged = core.interfaces == present;
+        let unchanged = core.interfaces == now;
         if unchanged && core.detached().is_empty() {
             return Ok(());
         }
         let (before, was) = (core.interface_status(), core.interfaces.clone());
-        core.interfaces = present;
+        core.interfaces = now;
         let done = match core.attach_all(false) {
             Ok(done) => done,
             Err(_) if unchanged => return Ok(()),
@@ -291,6 +289,14 @@ async fn next_change(changes: &mut Option<mpsc::Receiver<Change>>) -> Option<Cha
         Some(changes) => changes.recv().await,
         None => std::future::pending().await,
     }
+}
+
+/// The host's interfaces.
+///
+/// # Errors
+/// Netlink's.
+pub async fn present() -> Result<Vec<Interface>, ApiError> {
+    netlink::interfaces().await.map_err(netlink_error)
 }
 
 fn netlink_error(error: std::io::Error) -> ApiError {

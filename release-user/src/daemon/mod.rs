@@ -48,9 +48,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let config = api::load_config(paths.config.as_deref())?;
     checks::host(&paths.bpffs)?;
     let lock = checks::lock(&paths.state_dir)?;
-    let present = netlink::interfaces()
-        .await
-        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("netlink: {error}")))?;
+    let present = host::present().await?;
     let adopting = is_pinned(&paths.bpffs);
     let ours = if adopting { Links::open(&paths.bpffs)?.list() } else { Vec::new() };
     checks::interfaces(&config, &present, &ours, |_| adopting)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use release_common::abi::{Embryo, Flow, FlowKey4, GAUGE_ENTRIES};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
-use super::core::Daemon;
+use super::core::{Daemon, lock};
 use crate::api::types::{
     ApiError, DataPlaneStatus, ErrorCode, FlowCounts, FlowLine, FlowQuery, InstanceLine,
     InstanceStatus, InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
@@ -15,8 +15,13 @@ use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::net::netlink::Attached;
 use crate::verdict::walk::{Totals, Walk};
 
-/// Share of the flow table from which the alarm is raised.
-const ALARM: f64 = 0.8;
+/// Parts in ten of the flow table from which the alarm is raised.
+const ALARM_TENTHS: i64 = 8;
+
+/// Whether the flow table is so full that the operator must know.
+pub fn nearly_full(entries: i64, capacity: i64) -> bool {
+    entries * 10 >= capacity * ALARM_TENTHS
+}
 
 impl Daemon {
     /// Everything, or one service.
@@ -35,9 +40,8 @@ impl Daemon {
         let walk = Walk::take(&self.reader)?;
         let now = self.jiffies()?;
         let meta = self.reader.meta()?;
-        let entries = self.reader.gauge(GAUGE_ENTRIES)?.max(0) as u64;
-        let limit = f64::from(meta.flow_capacity) * ALARM;
-        let alarm = (entries as f64 >= limit).then(|| {
+        let entries = self.reader.gauge(GAUGE_ENTRIES)?.max(0);
+        let alarm = nearly_full(entries, i64::from(meta.flow_capacity)).then(|| {
             format!(
                 "flow table {entries} of {}: new flows are refused when full",
                 meta.flow_capacity
@@ -57,7 +61,7 @@ impl Daemon {
             schema: SCHEMA,
             data_plane: DataPlaneStatus {
                 interfaces,
-                flow_entries: entries,
+                flow_entries: entries as u64,
                 flow_capacity: u64::from(meta.flow_capacity),
                 embryos: walk.embryos,
                 alarm,
@@ -112,7 +116,7 @@ impl Daemon {
     }
 
     fn rate(&self, backends: &[u32]) -> super::rates::Rate {
-        self.rates.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(backends)
+        lock(&self.rates).of(backends)
     }
 
     fn instance_status(

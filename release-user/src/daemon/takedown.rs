@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::checks;
 use super::core::Daemon;
+use super::host::FOUND;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::kernel::{LINKS, Links, PROGRAMS, SPECS};
 use crate::net::sysctl::{self, Found};
@@ -50,10 +51,10 @@ pub fn detach_offline(paths: &Paths) -> Result<Vec<String>, ApiError> {
     if paths.state_dir.join("state.db").exists() {
         let _lock = checks::lock(&paths.state_dir)?;
         let mut store = SqliteStore::open(&paths.state_dir)?;
-        if let Some(text) = store.note("sysctl")? {
+        if let Some(text) = store.note(FOUND)? {
             let found: Found = serde_json::from_str(&text).unwrap_or_default();
             sysctl::restore(&found);
-            store.set_note("sysctl", None)?;
+            store.set_note(FOUND, None)?;
             done.push(format!("{} kernel settings put back", found.len()));
         }
     }

@@ -1,19 +1,18 @@
 //! What happens by itself, once a second: rates, first flows, alarms, drains that end, expiry.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use release_common::abi::{Event, GAUGE_ENTRIES};
 
-use super::core::Daemon;
+use super::core::{Daemon, lock};
+use super::report::nearly_full;
 use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
 use crate::control::state::{DrainState, ServiceState};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Parts in ten of the flow table from which the alarm is raised.
-const ALARM_TENTHS: i64 = 8;
 
 /// Part of the time that may go into watching one drain: walks of a large table take long.
 const WATCH_SHARE: u32 = 20;
@@ -72,7 +71,7 @@ impl Daemon {
             sample.insert(instance.backend, (counters.placed, counters.opened));
         }
         self.first_flows(&sample).await?;
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).add(Instant::now(), sample);
+        lock(&self.rates).add(Instant::now(), sample);
         self.table_alarm(reported)?;
         let mut draining = HashSet::new();
         for service in &state.services {
@@ -89,10 +88,7 @@ impl Daemon {
                 }
             }
         }
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|target| draining.contains(target));
+        lock(&self.idle).retain(|target| draining.contains(target));
         reported.overdue.retain(|target| draining.contains(target));
         reported.due.retain(|target, _| draining.contains(target));
         Ok(())
@@ -126,7 +122,7 @@ impl Daemon {
     fn table_alarm(&self, reported: &mut Reported) -> Result<(), ApiError> {
         let capacity = i64::from(self.reader.meta()?.flow_capacity);
         let entries = self.reader.gauge(GAUGE_ENTRIES)?;
-        let high = entries * 10 >= capacity * ALARM_TENTHS;
+        let high = nearly_full(entries, capacity);
         if high != reported.table {
             reported.table = high;
             let (kind, word) = if high { ("alarm", "above") } else { ("alarm-cleared", "below") };
@@ -162,7 +158,7 @@ impl Daemon {
         let due = start + if idle { wait.max(IDLE_AGAIN) } else { wait };
         reported.due.insert(name.clone(), (due, generation));
         let new = {
-            let mut known = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = lock(&self.idle);
             if idle {
                 known.insert(name.clone())
             } else {

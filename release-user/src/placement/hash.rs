@@ -5,16 +5,10 @@
 
 use std::net::SocketAddr;
 
+use release_common::placement::mix;
+
 /// Odd constant of SplitMix64 (2^64 divided by the golden ratio).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// SplitMix64's output function (Steele, Lea, Flood, OOPSLA 2014): a bijection in which every
-/// input bit flips each output bit with a probability close to one half.
-const fn mix(mut word: u64) -> u64 {
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
-}
 
 /// Hashes `bytes`, eight at a time; the length goes in last, so zero padding is not ambiguous.
 pub(super) fn hash_bytes(seed: u64, bytes: &[u8]) -> u64 {
