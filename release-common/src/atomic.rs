@@ -47,6 +47,33 @@ pub unsafe fn compare_exchange(ptr: *mut u64, old: u64, new: u64) -> bool {
     }
 }
 
+/// Adds `value` (two's complement) to `*ptr` and returns what it was before.
+///
+/// # Safety
+/// `ptr` must be valid for reads and writes and aligned to 8 bytes.
+#[inline(always)]
+pub unsafe fn fetch_add(ptr: *mut u64, value: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: the caller vouches for `ptr`.
+        unsafe {
+            core::arch::asm!(
+                "{value} = atomic_fetch_add((u64 *)({ptr} + 0), {value})",
+                ptr = in(reg) ptr,
+                value = inout(reg) value,
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        use core::sync::atomic::{AtomicU64, Ordering};
+        // SAFETY: same size and alignment; every concurrent access goes through this module.
+        unsafe { AtomicU64::from_ptr(ptr) }.fetch_add(value, Ordering::SeqCst)
+    }
+}
+
 /// Adds `value` (two's complement, so it may be "negative") to `*ptr`.
 ///
 /// # Safety

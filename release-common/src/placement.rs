@@ -3,7 +3,7 @@
 //! hash(client, frontend) → split picks the version → that version's ring picks the instance. The
 //! two stages use different halves of the hash.
 
-use crate::abi::{FlowKey4, Split, VERSIONS_PER_SERVICE};
+use crate::abi::{Address, FlowKey, Split, VERSIONS_PER_SERVICE};
 use crate::verifier::forget;
 
 /// Hash of a flow's key: the same on every host and after every restart.
@@ -13,12 +13,23 @@ pub struct FlowHash(u64);
 impl FlowHash {
     /// Hashes `key`.
     #[inline(always)]
-    pub const fn of(key: &FlowKey4) -> Self {
-        let addresses = (key.client.get() as u64) << 32 | key.frontend.get() as u64;
+    pub fn of<A: Address>(key: &FlowKey<A>) -> Self {
         let ports = (key.client_port.get() as u64) << 32
             | (key.frontend_port.get() as u64) << 16
             | key.proto as u64;
-        Self(mix(mix(addresses ^ 0x9e37_79b9_7f4a_7c15) ^ ports))
+        Self(mix(addresses(key.client, key.frontend) ^ ports))
+    }
+
+    /// Hashes a client, whatever its port and whichever frontend it uses.
+    #[inline(always)]
+    pub fn of_client<A: Address>(client: A, service: u32) -> Self {
+        Self(mix(addresses(client, client) ^ u64::from(service)))
+    }
+
+    /// A number between 0 and `below`, independent of the places in split and ring.
+    #[inline(always)]
+    pub const fn pick(self, below: u32) -> u32 {
+        ((mix(self.0) >> 32) * below as u64 >> 32) as u32
     }
 
     /// The half that picks the version.
@@ -38,6 +49,14 @@ impl FlowHash {
     pub const fn next(self) -> Self {
         Self(mix(self.0))
     }
+}
+
+#[inline(always)]
+fn addresses<A: Address>(client: A, frontend: A) -> u64 {
+    let (client, frontend) = (client.words(), frontend.words());
+    let pair = |at: usize| u64::from(u32::from_be(client[at])) << 32 | u64::from(u32::from_be(frontend[at]));
+    let mixed = mix(pair(0) ^ 0x9e37_79b9_7f4a_7c15);
+    if A::INDEX == 0 { mixed } else { mix(mix(mix(mixed ^ pair(1)) ^ pair(2)) ^ pair(3)) }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a bijection in which every input
@@ -65,10 +84,11 @@ pub fn version_of(split: &Split, hash: FlowHash) -> Option<u32> {
 }
 
 /// The next version to try for a mid-flow packet: the one that new flows like it get, then the
-/// others in order, those without instances left out. `None` when all were tried.
+/// others in order, those without instances left out. `None` when all were tried. `family` is the
+/// flow's [`Address::INDEX`].
 #[inline(always)]
-pub fn next_trial(split: &Split, hash: FlowHash, tried: u16) -> Option<u32> {
-    let untried = split.occupied & !u32::from(tried) & 0xffff;
+pub fn next_trial(split: &Split, family: usize, hash: FlowHash, tried: u16) -> Option<u32> {
+    let untried = split.occupied[family] & !u32::from(tried) & 0xffff;
     if untried == 0 {
         return None;
     }
@@ -101,17 +121,17 @@ mod tests {
     /// Every version with instances is tried once, the one of the split first.
     #[test]
     fn trials() {
-        let mut split = Split { count: 4, occupied: 0b1011, ..Split::empty(1) };
+        let mut split = Split { count: 4, occupied: [0b1011, 0], ..Split::empty(1) };
         for (entry, bound) in split.entries.iter_mut().zip([0, 1 << 31, 1 << 31, 1 << 32]) {
             entry.bound = bound;
         }
         for (hash, order) in [(FlowHash(0), [1, 0, 3]), (FlowHash(u64::MAX), [3, 0, 1])] {
             let mut tried = 0;
             for version in order {
-                assert_eq!(next_trial(&split, hash, tried), Some(version));
+                assert_eq!(next_trial(&split, 0, hash, tried), Some(version));
                 tried |= 1 << version;
             }
-            assert_eq!(next_trial(&split, hash, tried), None);
+            assert_eq!(next_trial(&split, 0, hash, tried), None);
         }
     }
 

@@ -42,15 +42,15 @@ reasons! {
     Tried => "tried",
     /// Passed: shorter than the headers it announces.
     Truncated => "truncated",
-    /// Passed: not IPv4.
-    NotIpv4 => "not_ipv4",
-    /// Passed: IPv4, not TCP.
-    NotTcp => "not_tcp",
-    /// Passed: IPv4 options.
-    IpOptions => "ip_options",
-    /// Passed: a fragment.
-    Fragment => "fragment",
-    /// Passed: IP or TCP header lengths that contradict each other.
+    /// Passed: neither IPv4 nor IPv6, behind one VLAN tag at most.
+    NotIp => "not_ip",
+    /// Passed: neither TCP nor UDP nor an ICMP error about one.
+    NotOurProtocol => "not_our_protocol",
+    /// Passed: IPv6 extension headers beyond what is looked through, or not at their destination.
+    ExtensionHeaders => "extension_headers",
+    /// Passed: a fragment whose first fragment was not seen, or did not belong to a flow.
+    FragmentUnknown => "fragment_unknown",
+    /// Passed: lengths in the IP, TCP or UDP header that contradict each other.
     BadLength => "bad_length",
     /// Passed: neither port is in use by a service.
     NotOurPort => "not_our_port",
@@ -66,12 +66,28 @@ reasons! {
     DeadEntry => "dead_entry",
     /// Dropped: the handshake was being changed by another CPU at this very moment.
     EmbryoBusy => "embryo_busy",
+    /// An ICMP error was sent on to the flow it is about.
+    IcmpForwarded => "icmp_forwarded",
+    /// A later fragment was sent after its first.
+    FragmentForwarded => "fragment_forwarded",
+    /// A datagram was sent by the ring in force.
+    Datagram => "datagram",
+    /// A QUIC packet was sent to the instance that its connection id names.
+    Migrated => "migrated",
+    /// Sent without an entry: one-way modes, mid-flow or table full.
+    Untracked => "untracked",
     /// Refused: no version of the service has weight.
     NoVersion => "no_version",
     /// Refused: the version chosen has no serving instance.
     NoInstance => "no_instance",
     /// Refused: the flow table is full.
     TableFull => "table_full",
+    /// Refused: the service has as many flows as it may have.
+    MaxFlows => "max_flows",
+    /// Refused: flows begin faster than they may.
+    FlowRate => "flow_rate",
+    /// Refused: no source port is free (mode `snat`).
+    NoSourcePort => "no_source_port",
     /// Refused: every instance tried already serves this client port for a sibling frontend.
     PortCollision => "port_collision",
     /// Dropped: the table refused the entry; the client will try again.
@@ -81,6 +97,8 @@ reasons! {
     /// Larger than the way takes: answered with ICMP fragmentation needed, or in replies left to the
     /// kernel to answer.
     TooBig => "too_big",
+    /// Dropped: the neighbour's MAC is not known yet (mode `dsr`).
+    NoNeighbour => "no_neighbour",
     /// Dropped: no room to build the answer.
     NoRoom => "no_room",
     /// Dropped: an id led nowhere; a sign of a damaged map.

@@ -83,6 +83,13 @@ impl Field<'_, u64> {
         unsafe { atomic::compare_exchange(self.ptr, old, new) }
     }
 
+    /// Adds to the field atomically and returns what it was before.
+    #[inline(always)]
+    pub fn fetch_add(&self, value: u64) -> u64 {
+        // SAFETY: as in `swap_if`.
+        unsafe { atomic::fetch_add(self.ptr, value) }
+    }
+
     /// Adds to the field atomically.
     #[inline(always)]
     pub fn add(&self, value: u64) {

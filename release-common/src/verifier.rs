@@ -31,3 +31,23 @@ pub fn forget(value: u64, unknown: u64) -> u64 {
         value
     }
 }
+
+/// `pointer`, of which the compiler knows nothing any more: it reads what it wrote there again,
+/// instead of keeping a second copy on the stack.
+#[inline(always)]
+#[must_use]
+pub fn hide<T>(pointer: *mut T) -> *mut T {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = pointer;
+        // SAFETY: no instruction at all; memory counts as changed.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) pointer, options(nostack));
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        pointer
+    }
+}

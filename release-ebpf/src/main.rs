@@ -1,75 +1,149 @@
 //! The kernel programs of `releasectl`.
 //!
-//! * `release_xdp` – every packet's journey, on each managed interface;
-//! * `release_reap` – run by user space over batches of keys: expiry without races, and the clock.
+//! * `release_xdp` – every packet's journey, on each managed interface. It goes on in a program for
+//!   each stage and address family (`xdp4_tcp`, …), since the verifier follows every way through
+//!   each program, and each has its own 512 bytes of stack;
+//! * `release_tc` – replies of instances on this host, on their way out, likewise;
+//! * `release_explain` – the same journey, changing nothing;
+//! * `release_reap`, `release_reap6` – run by user space over batches of keys: expiry without races,
+//!   and the clock.
 //!
 //! What decides is in `release-common`; here are map statics, context access and helpers.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "aya's entry point macros drop the comments")]
 
+mod copies;
+mod egress;
 mod frame;
+mod journey;
 mod maps;
 mod reap;
 mod route;
 mod tables;
+mod work;
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
-use aya_log_ebpf::debug;
-use release_common::pipeline::{Action, Outcome, process};
-use release_common::reason::Reason;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use release_common::abi::{Addr6, Be32};
+use release_common::pipeline;
 
 use crate::frame::XdpFrame;
-use crate::tables::KernelTables;
+use crate::tables::{Explaining, Ingress};
 
-/// Entry point on an interface.
-#[xdp(frags)]
-pub fn release_xdp(ctx: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(ctx.ctx);
-    let tables = KernelTables::new(ctx.ctx);
-    let outcome = process(&mut frame, &tables);
-    maps::count_reason(outcome.reason);
-    log_rare(&ctx, outcome);
-    match outcome.action {
-        Action::Pass => xdp_action::XDP_PASS,
-        Action::Drop => xdp_action::XDP_DROP,
-        // By redirect, since veth drops what XDP_TX sends to a peer without an XDP program.
-        Action::Bounce => {
-            let fallback = xdp_action::XDP_TX;
-            let ingress = ctx.ingress_ifindex() as u32;
-            maps::DEVICES.redirect(ingress, u64::from(fallback)).unwrap_or(fallback)
+/// Declares the programs of a journey: an entry point, and one program for each stage and family.
+macro_rules! journey {
+    ($run:ty: $entry:ident; $($family:ty: $first:ident, $tcp:ident, $udp:ident, $place:ident,
+        $reply:ident, $answer:ident, $rest:ident, $act:ident;)+) => {
+        /// Entry point.
+        #[xdp(frags)]
+        pub fn $entry(ctx: XdpContext) -> u32 {
+            journey::enter::<$run>(&ctx)
         }
-        // The fall-back is PASS: an interface that left the map a moment ago.
-        Action::Send => {
-            let fallback = xdp_action::XDP_PASS;
-            maps::DEVICES.redirect(outcome.ifindex, u64::from(fallback)).unwrap_or(fallback)
-        }
-    }
+        $(
+            /// See [`release_common::pipeline::first`].
+            #[xdp(frags)]
+            pub fn $first(ctx: XdpContext) -> u32 {
+                journey::begin::<$family, $run>(&ctx)
+            }
+            /// See [`release_common::pipeline::Stage::Tcp`].
+            #[xdp(frags)]
+            pub fn $tcp(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::tcp_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Udp`].
+            #[xdp(frags)]
+            pub fn $udp(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::udp_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Place`].
+            #[xdp(frags)]
+            pub fn $place(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::place_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Answer`].
+            #[xdp(frags)]
+            pub fn $answer(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::answer_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Reply`].
+            #[xdp(frags)]
+            pub fn $reply(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::reply_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Rest`].
+            #[xdp(frags)]
+            pub fn $rest(ctx: XdpContext) -> u32 {
+                journey::stage::<$family, $run>(&ctx, pipeline::rest_stage)
+            }
+            /// See [`release_common::pipeline::act`].
+            #[xdp(frags)]
+            pub fn $act(ctx: XdpContext) -> u32 {
+                journey::end::<$family, $run>(&ctx)
+            }
+        )+
+    };
 }
+
+journey!(Ingress: release_xdp;
+    Be32: xdp4_first, xdp4_tcp, xdp4_udp, xdp4_place,
+        xdp4_reply, xdp4_answer, xdp4_rest, xdp4_act;
+    Addr6: xdp6_first, xdp6_tcp, xdp6_udp, xdp6_place,
+        xdp6_reply, xdp6_answer, xdp6_rest, xdp6_act;);
+journey!(Explaining: release_explain;
+    Be32: explain4_first, explain4_tcp, explain4_udp, explain4_place,
+        explain4_reply, explain4_answer, explain4_rest, explain4_act;
+    Addr6: explain6_first, explain6_tcp, explain6_udp, explain6_place,
+        explain6_reply, explain6_answer, explain6_rest, explain6_act;);
+
+/// Declares the programs for what the host sends.
+macro_rules! egress {
+    ($entry:ident; $($family:ty: $reply:ident, $answer:ident, $rest:ident;)+) => {
+        /// Entry point.
+        #[classifier]
+        pub fn $entry(ctx: TcContext) -> i32 {
+            egress::enter(&ctx)
+        }
+        $(
+            /// See [`release_common::pipeline::Stage::Reply`].
+            #[classifier]
+            pub fn $reply(ctx: TcContext) -> i32 {
+                egress::stage::<$family>(&ctx, pipeline::reply_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Answer`].
+            #[classifier]
+            pub fn $answer(ctx: TcContext) -> i32 {
+                egress::stage::<$family>(&ctx, pipeline::answer_stage)
+            }
+            /// See [`release_common::pipeline::rest_egress`].
+            #[classifier]
+            pub fn $rest(ctx: TcContext) -> i32 {
+                egress::stage::<$family>(&ctx, pipeline::rest_egress)
+            }
+        )+
+    };
+}
+
+egress!(release_tc; Be32: tc4_reply, tc4_answer, tc4_rest; Addr6: tc6_reply, tc6_answer, tc6_rest;);
 
 /// Entry point for user space, see [`reap`].
 #[xdp]
 pub fn release_reap(ctx: XdpContext) -> u32 {
-    match reap::run(&XdpFrame::new(ctx.ctx)) {
-        Some(()) => xdp_action::XDP_PASS,
-        None => xdp_action::XDP_ABORTED,
-    }
+    reaped(reap::run4(&XdpFrame::new(ctx.ctx)))
 }
 
-/// Logs what is not everyday traffic, when the operator asked for it: the level is a constant that
-/// the loader sets, so the verifier removes this otherwise.
+/// Entry point for user space, see [`reap`].
+#[xdp]
+pub fn release_reap6(ctx: XdpContext) -> u32 {
+    reaped(reap::run6(&XdpFrame::new(ctx.ctx)))
+}
+
 #[inline(always)]
-fn log_rare(ctx: &XdpContext, outcome: Outcome) {
-    match outcome.reason {
-        Reason::Forwarded
-        | Reason::Replied
-        | Reason::Placed
-        | Reason::NotOurPort
-        | Reason::NotIpv4
-        | Reason::NotTcp => {}
-        rare => debug!(ctx, "reason {} on interface {}", rare as u32, ctx.ingress_ifindex()),
+fn reaped(done: Option<()>) -> u32 {
+    match done {
+        Some(()) => xdp_action::XDP_PASS,
+        None => xdp_action::XDP_ABORTED,
     }
 }
 

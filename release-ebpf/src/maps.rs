@@ -4,32 +4,37 @@
 
 use core::ptr::NonNull;
 
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, DevMapHash, HashMap, LruHashMap, PerCpuArray, RingBuf,
+    Array, ArrayOfMaps, DevMapHash, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray,
+    RingBuf,
 };
 use aya_ebpf::macros::btf_map;
 use bytemuck::Pod;
 use release_common::abi::{
-    Backend, BackendRef, Counters, Embryo, Endpoint4, Event, Flow, FlowKey4, FrontendRef, Gauge,
-    MAX_BACKENDS, MAX_RINGS, MAX_SERVICES, Meta, NextHop, PortBits, RingBlock, Service, Split,
-    UserCounters,
+    Addr6, Backend, BackendRef, Be32, Counters, Embryo, Endpoint, Event, Explained, Flow, FlowKey,
+    FragmentKey, FragmentOf, FrontendRef, GAUGE_ENTRIES, Gauge, MAX_BACKENDS, MAX_RINGS,
+    MAX_SERVICES, Meta, NextHop, PortBits, QuicKey, RingBlock, RuleKey, Service, ServiceCounters,
+    Session, SessionKey, SnatKey, SnatOwner, Split, UserCounters, stages,
 };
+use release_common::packet::Ip;
 use release_common::reason::Reason;
 use release_common::shared::Shared;
+
+use crate::work::Packet;
 
 /// BPF_F_INNER_MAP: inner maps may differ from the template in size (Linux 5.10).
 const INNER_MAP: usize = 1 << 12;
 /// Slots of the next hop cache on each CPU.
 pub const NEXT_HOP_SLOTS: u32 = 4096;
+/// Entries that an explaining program can look at in one run.
+pub const COPIES: u32 = 64;
 const SERVICES_N: usize = MAX_SERVICES as usize;
 const BACKENDS_N: usize = MAX_BACKENDS as usize;
 
 /// Ports of frontends (0) and of instances (1).
 #[btf_map]
 pub static PORTS: Array<PortBits, 2> = Array::new();
-/// Frontend address → service.
-#[btf_map]
-pub static FRONTENDS: HashMap<Endpoint4, FrontendRef, 32768> = HashMap::new();
 /// Services.
 #[btf_map]
 pub static SERVICES: Array<Service, SERVICES_N> = Array::new();
@@ -43,27 +48,48 @@ pub static RINGS: ArrayOfMaps<Array<RingBlock, 1, INNER_MAP>, { MAX_RINGS as usi
 /// Instances.
 #[btf_map]
 pub static BACKENDS: Array<Backend, BACKENDS_N> = Array::new();
-/// Instance address → instance.
-#[btf_map]
-pub static BACKEND_IDS: HashMap<Endpoint4, BackendRef, BACKENDS_N> = HashMap::new();
-/// Cache of the FIB's answers.
-#[btf_map]
-pub static NEXT_HOPS: PerCpuArray<NextHop, { NEXT_HOP_SLOTS as usize }> = PerCpuArray::new();
-/// Tracked connections.
-#[btf_map]
-pub static FLOWS4: HashMap<FlowKey4, Flow, 1048576> = HashMap::new();
-/// Handshakes and trials in progress.
-#[btf_map]
-pub static EMBRYOS4: LruHashMap<FlowKey4, Embryo, 65536> = LruHashMap::new();
 /// Counters by instance, written by the packet path.
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, BACKENDS_N> = PerCpuArray::new();
 /// Counters by instance, written by programs run from user space.
 #[btf_map]
 pub static USER_COUNTERS: Array<UserCounters, BACKENDS_N> = Array::new();
-/// Live flows by service; the last element counts the entries of the flow table.
+/// New flows refused, by service.
 #[btf_map]
-pub static GAUGES: Array<Gauge, { SERVICES_N + 1 }> = Array::new();
+pub static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, SERVICES_N> = PerCpuArray::new();
+/// Live flows by service; the last two elements count the entries of the flow tables.
+#[btf_map]
+pub static GAUGES: Array<Gauge, { SERVICES_N + 2 }> = Array::new();
+/// When the next new flow of a service would be in time, in nanoseconds of the monotonic clock.
+#[btf_map]
+pub static RATES: Array<Gauge, SERVICES_N> = Array::new();
+/// Client sessions.
+#[btf_map]
+pub static SESSIONS: HashMap<SessionKey, Session, 65536> = HashMap::new();
+/// QUIC server id → instance.
+#[btf_map]
+pub static QUIC_IDS: HashMap<QuicKey, u32, BACKENDS_N> = HashMap::new();
+/// The other programs that the entry points continue in.
+#[btf_map]
+pub static PROGRAMS: ProgramArray<{ stages::PLACES as usize }> = ProgramArray::new();
+/// As above, for TC programs.
+#[btf_map]
+pub static TC_PROGRAMS: ProgramArray<{ stages::PLACES as usize }> = ProgramArray::new();
+/// The answer of the explaining programs.
+#[btf_map]
+pub static EXPLAINED: Array<Explained, 1> = Array::new();
+/// Number of copies that the running explaining program has made.
+#[btf_map]
+pub static COPIES_USED: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// Copies of entries, for the explaining programs to change.
+#[btf_map]
+pub static COPIED_FLOWS: PerCpuArray<Flow, { COPIES as usize }> = PerCpuArray::new();
+/// As above.
+#[btf_map]
+pub static COPIED_EMBRYOS: PerCpuArray<Embryo, { COPIES as usize }> = PerCpuArray::new();
+/// As above.
+#[btf_map]
+pub static COPIED_SESSIONS: PerCpuArray<Session, { COPIES as usize }> = PerCpuArray::new();
 /// Packets by reason.
 #[btf_map]
 pub static REASONS: PerCpuArray<u64, { Reason::COUNT }> = PerCpuArray::new();
@@ -80,6 +106,80 @@ pub static META: Array<Meta, 1> = Array::new();
 /// Managed interfaces.
 #[btf_map]
 pub static DEVICES: DevMapHash<64> = DevMapHash::new();
+
+/// The maps that exist once per address family.
+pub trait FamilyMaps: Ip {
+    /// Frontend address → service.
+    fn frontends() -> &'static Frontends<Self>;
+    /// Instance address → instance.
+    fn backend_ids() -> &'static BackendIds<Self>;
+    /// Test rules: service and source prefix → ring.
+    fn rules() -> &'static Rules<Self>;
+    /// Tracked connections.
+    fn flows() -> &'static Flows<Self>;
+    /// Handshakes and trials in progress.
+    fn embryos() -> &'static Embryos<Self>;
+    /// Translated source → flow.
+    fn snat() -> &'static Snat<Self>;
+    /// Fragmented datagrams in transit.
+    fn fragments() -> &'static Fragments<Self>;
+    /// Cache of the FIB's answers.
+    fn next_hops() -> &'static NextHops<Self>;
+    /// Packets under way.
+    fn work() -> &'static Works<Self>;
+}
+
+type Frontends<A> = HashMap<Endpoint<A>, FrontendRef, 32768>;
+type BackendIds<A> = HashMap<Endpoint<A>, BackendRef, { 2 * BACKENDS_N }>;
+type Rules<A> = LpmTrie<RuleKey<A>, u32, 65536>;
+type Flows<A> = HashMap<FlowKey<A>, Flow, 1048576>;
+type Embryos<A> = LruHashMap<FlowKey<A>, Embryo, 65536>;
+type Snat<A> = HashMap<SnatKey<A>, SnatOwner<A>, 65536>;
+type Fragments<A> = LruHashMap<FragmentKey<A>, FragmentOf<A>, 8192>;
+type NextHops<A> = PerCpuArray<NextHop<A>, { NEXT_HOP_SLOTS as usize }>;
+type Works<A> = PerCpuArray<Packet<A>, 2>;
+
+/// Declares the maps of one family.
+macro_rules! family_maps {
+    ($address:ty: $($method:ident = $name:ident: $type:ident),+) => {
+        $(
+            #[doc = concat!("See [`FamilyMaps::", stringify!($method), "`].")]
+            #[btf_map]
+            pub static $name: $type<$address> = <$type<$address>>::new();
+        )+
+        impl FamilyMaps for $address {
+            $(
+                #[inline(always)]
+                fn $method() -> &'static $type<Self> {
+                    &$name
+                }
+            )+
+        }
+    };
+}
+
+family_maps!(Be32:
+    frontends = FRONTENDS4: Frontends, backend_ids = BACKEND_IDS4: BackendIds,
+    rules = RULES4: Rules, flows = FLOWS4: Flows, embryos = EMBRYOS4: Embryos,
+    snat = SNAT4: Snat, fragments = FRAGMENTS4: Fragments, next_hops = NEXT_HOPS4: NextHops, work = WORK4: Works);
+family_maps!(Addr6:
+    frontends = FRONTENDS6: Frontends, backend_ids = BACKEND_IDS6: BackendIds,
+    rules = RULES6: Rules, flows = FLOWS6: Flows, embryos = EMBRYOS6: Embryos,
+    snat = SNAT6: Snat, fragments = FRAGMENTS6: Fragments, next_hops = NEXT_HOPS6: NextHops, work = WORK6: Works);
+
+/// The ring of the version that a test rule sends a client to.
+#[inline(always)]
+pub fn rule<A: FamilyMaps>(service: u32, client: A) -> Option<u32> {
+    let bits = 32 + 8 * size_of::<A>() as u32;
+    let key = RuleKey { service: Be32::new(service), source: client };
+    A::rules().get(&Key::new(bits, key)).copied()
+}
+
+/// Element of [`GAUGES`] that counts the entries of a family's flow table.
+#[inline(always)]
+pub const fn entries_gauge<A: FamilyMaps>() -> u32 {
+    GAUGE_ENTRIES + A::INDEX as u32
+}
 
 /// A value that several CPUs use at once.
 #[inline(always)]
@@ -111,10 +211,11 @@ pub fn count_reason(reason: Reason) {
     }
 }
 
-/// Changes a gauge.
+/// Changes a gauge and returns what it was before.
 #[inline(always)]
-pub fn add_gauge(index: u32, change: i64) {
-    if let Some(gauge) = shared(GAUGES.get_ptr_mut(index)) {
-        gauge.value().add(change as u64);
+pub fn add_gauge(index: u32, change: i64) -> u64 {
+    match shared(GAUGES.get_ptr_mut(index)) {
+        Some(gauge) => gauge.value().fetch_add(change as u64),
+        None => 0,
     }
 }

@@ -6,55 +6,109 @@
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use release_common::abi::{
-    Embryo, Flow, FlowKey4, GAUGE_ENTRIES, Reap, UserCounters, reap_op, reap_result,
+    Be32, Embryo, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, Reap, SessionKey, SessionWord, SnatKey,
+    UserCounters, reap_op, reap_result,
 };
 use release_common::packet::{Packet, View};
 use release_common::shared::Shared;
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use crate::frame::XdpFrame;
-use crate::maps::{self, shared};
+use crate::maps::{self, FamilyMaps, shared};
 
 const HEAD: usize = size_of::<Reap>();
-const KEY: usize = size_of::<FlowKey4>();
+const KEY4: usize = size_of::<FlowKey<Be32>>();
+const KEY6: usize = size_of::<FlowKey<release_common::abi::Addr6>>();
+const SESSION_KEY: usize = size_of::<SessionKey>();
 
-/// Carries out the order in the frame, see [`Reap`].
+/// Carries out the order in the frame on IPv4's tables, or on those without a family, see [`Reap`].
 #[inline(always)]
-pub fn run(frame: &XdpFrame) -> Option<()> {
-    let head: View<'_, HEAD> = frame.view(0)?;
-    let (op, count) = (head.be32::<0>().0, head.be32::<4>().0);
-    let limits = Limits { live: head.be32::<8>().0, closed: head.be32::<12>().0 };
+pub fn run4(frame: &XdpFrame) -> Option<()> {
+    let order = Order::read(frame)?;
+    match order.op {
+        reap_op::CLOCK => clock(frame, order.now),
+        reap_op::SESSIONS => each::<SESSION_KEY, SessionKey>(frame, &order, |key| {
+            end_session(key, order.now, order.limits.live)
+        }),
+        _ => run::<KEY4, Be32>(frame, &order),
+    }
+}
+
+/// Carries out the order in the frame on IPv6's tables.
+#[inline(always)]
+pub fn run6(frame: &XdpFrame) -> Option<()> {
+    run::<KEY6, release_common::abi::Addr6>(frame, &Order::read(frame)?)
+}
+
+/// What user space wants.
+struct Order {
+    op: u32,
+    count: u32,
+    limits: Limits,
+    now: u32,
+}
+
+impl Order {
+    #[inline(always)]
+    fn read(frame: &XdpFrame) -> Option<Self> {
+        let head: View<'_, HEAD> = frame.view(0)?;
+        // SAFETY: no arguments.
+        let now = unsafe { bpf_jiffies64() } as u32;
+        let limits = Limits { live: head.be32::<8>().0, closed: head.be32::<12>().0 };
+        Some(Self { op: head.be32::<0>().0, count: head.be32::<4>().0, limits, now })
+    }
+}
+
+#[inline(always)]
+fn clock(frame: &XdpFrame, _now: u32) -> Option<()> {
     // SAFETY: no arguments.
     let now = unsafe { bpf_jiffies64() };
-    if op == reap_op::CLOCK {
-        let out: View<'_, 8> = frame.view(HEAD)?;
-        out.set_be32::<0>(release_common::abi::Be32(now as u32));
-        out.set_be32::<4>(release_common::abi::Be32((now >> 32) as u32));
-        return Some(());
-    }
-    for index in 0..Reap::BATCH {
-        if index as u32 >= count {
+    let out: View<'_, 8> = frame.view(HEAD)?;
+    out.set_be32::<0>(Be32(now as u32));
+    out.set_be32::<4>(Be32((now >> 32) as u32));
+    Some(())
+}
+
+/// Hands each key to `done` and writes down what that says.
+#[inline(always)]
+fn each<const KEY: usize, K: bytemuck::Pod>(
+    frame: &XdpFrame,
+    order: &Order,
+    done: impl Fn(&K) -> bool,
+) -> Option<()> {
+    for index in 0..Reap::BYTES / KEY {
+        if index as u32 >= order.count {
             break;
         }
         let view: View<'_, KEY> = frame.view(HEAD + index * KEY)?;
-        let key = FlowKey4 {
-            client: view.be32::<0>(),
-            frontend: view.be32::<4>(),
-            client_port: view.be16::<8>(),
-            frontend_port: view.be16::<10>(),
-            proto: view.u8::<12>(),
-            pad: [0; 3],
-        };
-        let done = match op {
-            reap_op::CLAIM => claim(&key, now as u32, limits),
-            reap_op::REAP => reap(&key, now as u32, limits),
-            reap_op::EMBRYOS => reap_embryo(&key, now as u32, limits.live),
-            _ => return None,
-        };
-        let result = if done { reap_result::DONE } else { reap_result::KEPT };
-        view.set_u8::<{ KEY - 1 }>(result);
+        let key: K = view.pod();
+        let result = if done(&key) { reap_result::DONE } else { reap_result::KEPT };
+        let last: View<'_, 1> = frame.view(HEAD + index * KEY + KEY - 1)?;
+        last.set_u8::<0>(result);
     }
     Some(())
+}
+
+#[inline(always)]
+fn run<const KEY: usize, A: FamilyMaps>(frame: &XdpFrame, order: &Order) -> Option<()>
+where
+    FlowKey<A>: bytemuck::Pod,
+    SnatKey<A>: bytemuck::Pod,
+{
+    let (now, limits) = (order.now, order.limits);
+    match order.op {
+        reap_op::CLAIM => {
+            each::<KEY, FlowKey<A>>(frame, order, |key| claim(key, now, limits))
+        }
+        reap_op::REAP => each::<KEY, FlowKey<A>>(frame, order, |key| reap(key, now, limits)),
+        reap_op::EMBRYOS => {
+            each::<KEY, FlowKey<A>>(frame, order, |key| reap_embryo(key, now, limits.live))
+        }
+        reap_op::SNAT => {
+            each::<KEY, SnatKey<A>>(frame, order, |key| free_port(key, now, limits.live))
+        }
+        _ => None,
+    }
 }
 
 /// Silence in jiffies after which a flow may go, by what it is when the program looks: user space
@@ -81,8 +135,8 @@ fn older(then: u32, now: u32, limit: u32) -> bool {
 
 /// First run: marks a silent flow, whatever its phase.
 #[inline(always)]
-fn claim(key: &FlowKey4, now: u32, limits: Limits) -> bool {
-    let Some(flow) = shared(maps::FLOWS4.get_ptr_mut(key)) else { return false };
+fn claim<A: FamilyMaps>(key: &FlowKey<A>, now: u32, limits: Limits) -> bool {
+    let Some(flow) = shared(A::flows().get_ptr_mut(key)) else { return false };
     let word = FlowWord(flow.state().get());
     !matches!(word.phase(), Phase::Dead)
         && limits.passed(word, flow.last_packet().get(), now)
@@ -91,8 +145,8 @@ fn claim(key: &FlowKey4, now: u32, limits: Limits) -> bool {
 
 /// Second run: removes a flow that is still marked and still silent.
 #[inline(always)]
-fn reap(key: &FlowKey4, now: u32, limits: Limits) -> bool {
-    let Some(flow) = shared(maps::FLOWS4.get_ptr_mut(key)) else { return false };
+fn reap<A: FamilyMaps>(key: &FlowKey<A>, now: u32, limits: Limits) -> bool {
+    let Some(flow) = shared(A::flows().get_ptr_mut(key)) else { return false };
     let word = FlowWord(flow.state().get());
     if !word.dying()
         || matches!(word.phase(), Phase::Dead)
@@ -109,20 +163,38 @@ fn reap(key: &FlowKey4, now: u32, limits: Limits) -> bool {
 
 /// Removes a flow whose word this call has made dead.
 #[inline(always)]
-fn remove(flow: Shared<'_, Flow>, key: &FlowKey4, word: FlowWord, backend: u32) -> bool {
-    if maps::FLOWS4.remove(key).is_err() {
+fn remove<A: FamilyMaps>(
+    flow: Shared<'_, Flow>,
+    key: &FlowKey<A>,
+    word: FlowWord,
+    backend: u32,
+) -> bool {
+    if A::flows().remove(key).is_err() {
         // The kernel could not take the bucket's lock here: put it back for the next round.
         flow.state().swap_if(word.with_phase(Phase::Dead).0, word.0);
         return false;
     }
-    maps::add_gauge(GAUGE_ENTRIES, -1);
+    maps::add_gauge(maps::entries_gauge::<A>(), -1);
     if word.is_live() {
         if let Some(entry) = maps::BACKENDS.get(backend)
             && entry.service < GAUGE_ENTRIES
         {
             maps::add_gauge(entry.service, -1);
+            if word.in_session() {
+                let client = SessionKey::new(key.client, entry.service);
+                if let Some(session) = shared(maps::SESSIONS.get_ptr_mut(&client)) {
+                    session.change_live(-1);
+                    // SAFETY: no arguments.
+                    session.last_seen().set(unsafe { bpf_jiffies64() } as u32);
+                }
+            }
         }
-        count(backend, |counters| counters.expired().add(1));
+        // For UDP silence is how a conversation ends.
+        if key.proto == IPPROTO_TCP {
+            count(backend, |counters| counters.expired().add(1));
+        } else {
+            count(backend, |counters| counters.timed_out().add(1));
+        }
     } else {
         count(backend, |counters| counters.purged().add(1));
     }
@@ -131,8 +203,8 @@ fn remove(flow: Shared<'_, Flow>, key: &FlowKey4, word: FlowWord, backend: u32) 
 
 /// Removes an embryo older than the limit, or one whose remover was refused by the kernel.
 #[inline(always)]
-fn reap_embryo(key: &FlowKey4, now: u32, limit: u32) -> bool {
-    let Some(embryo): Option<Shared<'_, Embryo>> = shared(maps::EMBRYOS4.get_ptr_mut(key)) else {
+fn reap_embryo<A: FamilyMaps>(key: &FlowKey<A>, now: u32, limit: u32) -> bool {
+    let Some(embryo): Option<Shared<'_, Embryo>> = shared(A::embryos().get_ptr_mut(key)) else {
         return false;
     };
     let word = EmbryoWord(embryo.state().get());
@@ -144,13 +216,48 @@ fn reap_embryo(key: &FlowKey4, now: u32, limit: u32) -> bool {
     if !ended && !embryo.state().swap_if(word.0, word.ended().0) {
         return false;
     }
-    if maps::EMBRYOS4.remove(key).is_err() {
+    if A::embryos().remove(key).is_err() {
         return false;
     }
     if !ended {
         count(backend, |counters| counters.embryos_expired().add(1));
     }
     true
+}
+
+/// Removes a session without live flows whose time is over.
+#[inline(always)]
+fn end_session(key: &SessionKey, now: u32, limit: u32) -> bool {
+    let Some(session) = shared(maps::SESSIONS.get_ptr_mut(key)) else { return false };
+    let word = SessionWord(session.state().get());
+    // One that is dead already is left over from a removal that the kernel refused.
+    if word.live() != 0
+        || !older(session.last_seen().get(), now, limit)
+        || !word.is_dead() && !session.state().swap_if(word.0, word.dead().0)
+    {
+        return false;
+    }
+    maps::SESSIONS.remove(key).is_ok()
+}
+
+/// Gives a translated source back whose flow is gone. Embryos are asked first: one that becomes a
+/// flow meanwhile is in the flow table before it leaves its own.
+#[inline(always)]
+fn free_port<A: FamilyMaps>(key: &SnatKey<A>, now: u32, limit: u32) -> bool {
+    // SAFETY: copied at once; a value is written by whoever inserts it, and never after.
+    let Some(owner) = unsafe { A::snat().get(key) }.copied() else { return false };
+    if !older(owner.claimed, now, limit) {
+        return false;
+    }
+    let embryo: Option<Shared<'_, Embryo>> = shared(A::embryos().get_ptr_mut(&owner.key));
+    if embryo.is_some_and(|embryo| embryo.snat().get().port == key.source_port) {
+        return false;
+    }
+    let flow: Option<Shared<'_, Flow>> = shared(A::flows().get_ptr_mut(&owner.key));
+    if flow.is_some_and(|flow| flow.snat().get().port == key.source_port) {
+        return false;
+    }
+    A::snat().remove(key).is_ok()
 }
 
 #[inline(always)]

@@ -5,31 +5,35 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_md,
 };
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use release_common::abi::{Be32, NextHop, next_hop};
+use release_common::abi::{NextHop, next_hop};
 use release_common::pipeline::Route;
 
-use crate::maps::{self, DEVICES, NEXT_HOP_SLOTS, NEXT_HOPS};
+use crate::maps::{self, DEVICES, FamilyMaps, NEXT_HOP_SLOTS};
 
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+/// The FIB takes the length in 16 bits.
+const LONGEST: u32 = 65_535;
 
-/// The way of an IPv4 packet of `len` bytes that came in by the context's interface.
+/// The way of a packet of `len` bytes that came in by the context's interface.
 #[inline(always)]
-pub fn route(
+pub fn route<A: FamilyMaps>(
     ctx: *mut xdp_md,
-    source: Be32,
-    destination: Be32,
+    source: A,
+    destination: A,
     tos: u8,
-    len: u16,
+    len: u32,
     now: u32,
 ) -> Route {
     // SAFETY: `ctx` is the program's own context.
     let ingress = unsafe { (*ctx).ingress_ifindex };
     let Some(meta) = maps::meta() else { return Route::Kernel };
-    let slot = destination.0 ^ destination.0 >> 16;
-    let Some(cached) = NEXT_HOPS.get_ptr_mut((slot ^ slot >> 8) & (NEXT_HOP_SLOTS - 1)) else {
-        return Route::Kernel;
-    };
+    let words = destination.words();
+    let slot = words[0] ^ words[1] ^ words[2] ^ words[3];
+    let slot = slot ^ slot >> 16;
+    let slot = (slot ^ slot >> 8) & (NEXT_HOP_SLOTS - 1);
+    let Some(cached) = A::next_hops().get_ptr_mut(slot) else { return Route::Kernel };
     // SAFETY: per-CPU element, nobody else touches it while this program runs.
     let hop = unsafe { &mut *cached };
     let fresh = (meta.routing_lease.wrapping_sub(now) as i32) > 0;
@@ -46,13 +50,19 @@ pub fn route(
     let epoch = meta.routing_epoch;
     // SAFETY: plain integers, for which zero is valid.
     let mut fib: FibLookup = unsafe { core::mem::zeroed() };
-    fib.family = AF_INET;
     fib.l4_protocol = IPPROTO_TCP;
     fib.ifindex = ingress;
-    fib.__bindgen_anon_1.tot_len = len;
-    fib.__bindgen_anon_2.tos = tos;
-    fib.__bindgen_anon_3.ipv4_src = source.0;
-    fib.__bindgen_anon_4.ipv4_dst = destination.0;
+    fib.__bindgen_anon_1.tot_len = if len > LONGEST { LONGEST } else { len } as u16;
+    if A::VERSION == 4 {
+        fib.family = AF_INET;
+        fib.__bindgen_anon_2.tos = tos;
+        fib.__bindgen_anon_3.ipv4_src = source.words()[0];
+        fib.__bindgen_anon_4.ipv4_dst = words[0];
+    } else {
+        fib.family = AF_INET6;
+        fib.__bindgen_anon_3.ipv6_src = source.words();
+        fib.__bindgen_anon_4.ipv6_dst = words;
+    }
     // SAFETY: the helper reads and writes `fib`, whose size it is given.
     let answer =
         unsafe { bpf_fib_lookup(ctx.cast(), &raw mut fib, size_of::<FibLookup>() as i32, 0) };
@@ -77,14 +87,13 @@ pub fn route(
         mtu: u32::from(mtu),
         dmac: fib.dmac,
         smac: fib.smac,
-        pad: 0,
     };
     via(hop, len)
 }
 
 #[inline(always)]
-fn via(hop: &NextHop, len: u16) -> Route {
-    if u32::from(len) > hop.mtu && hop.mtu != 0 {
+fn via<A: FamilyMaps>(hop: &NextHop<A>, len: u32) -> Route {
+    if len > hop.mtu && hop.mtu != 0 {
         return Route::TooBig(hop.mtu as u16);
     }
     let ifindex = if hop.ifindex == hop.ingress { None } else { Some(hop.ifindex) };

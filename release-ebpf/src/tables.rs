@@ -1,40 +1,86 @@
-//! [`Tables`] over the BPF maps.
+//! [`Tables`] and [`FamilyTables`] over the BPF maps.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use release_common::abi::{
-    Backend, BackendRef, Be16, Be32, Counters, Embryo, Endpoint4, Event, Flow, FlowKey4,
-    FrontendRef, GAUGE_ENTRIES, PortBits, RING_BLOCK, Service, Split,
+    Backend, BackendRef, Be16, Counters, Embryo, Endpoint, Event, Flow, FlowKey, FragmentKey,
+    FragmentOf, FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey,
+    SnatOwner, Split,
 };
-use release_common::pipeline::{Counter, Insert, InsertError, Route, Tables};
+use release_common::pipeline::{
+    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables,
+};
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
 
-use crate::maps::{self, shared};
+use crate::copies;
+use crate::maps::{self, FamilyMaps, add_per_cpu, shared};
 use crate::route;
 
 /// Events a CPU may send in one jiffy; more are counted as suppressed.
 const EVENTS_PER_JIFFY: u64 = 8;
+/// Attempts to take the next place in a service's rate. Each failure means that another CPU took
+/// one.
+const RATE_ATTEMPTS: usize = 8;
 const EEXIST: i32 = -17;
 
-/// The maps as one program run sees them.
-pub struct KernelTables {
-    ctx: *mut xdp_md,
+/// What a program run may do.
+pub trait Run {
+    /// Whether it leaves every map as it is.
+    const LOOKS_ONLY: bool;
+    /// Element of the scratch memory, one of its own for each kind that another may interrupt; and
+    /// the kind's number in [`release_common::abi::stages::place`].
+    const KIND: u32;
 }
 
-impl KernelTables {
-    /// For the context the program was called with.
+/// A packet came in.
+pub enum Ingress {}
+/// The host sends a packet. Never in the middle of the journey of one that came in: both run with
+/// softirqs off.
+pub enum Egress {}
+/// Nothing came in: what if?
+pub enum Explaining {}
+
+impl Run for Ingress {
+    const LOOKS_ONLY: bool = false;
+    const KIND: u32 = 0;
+}
+impl Run for Egress {
+    const LOOKS_ONLY: bool = false;
+    const KIND: u32 = 0;
+}
+impl Run for Explaining {
+    const LOOKS_ONLY: bool = true;
+    const KIND: u32 = 1;
+}
+
+/// The maps as one program run sees them.
+pub struct KernelTables<R> {
+    ctx: *mut xdp_md,
+    run: core::marker::PhantomData<R>,
+}
+
+impl<R: Run> KernelTables<R> {
+    /// For the context the program was called with; null where packets are not sent on.
     #[inline(always)]
     pub const fn new(ctx: *mut xdp_md) -> Self {
-        Self { ctx }
+        Self { ctx, run: core::marker::PhantomData }
     }
 }
 
-impl Tables for KernelTables {
+impl<R: Run> Tables for KernelTables<R> {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: no arguments; inlined by the verifier.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn hz(&self) -> u32 {
+        match maps::meta() {
+            Some(meta) => meta.hz,
+            None => 0,
+        }
     }
 
     #[inline(always)]
@@ -52,18 +98,6 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn is_backend_port(&self, port: Be16) -> bool {
         maps::PORTS.get(PortBits::BACKENDS).is_some_and(|bits| bits.contains(port.get()))
-    }
-
-    #[inline(always)]
-    fn frontend(&self, at: &Endpoint4) -> Option<FrontendRef> {
-        // SAFETY: copied at once; user space replaces values whole.
-        unsafe { maps::FRONTENDS.get(at) }.copied()
-    }
-
-    #[inline(always)]
-    fn backend_at(&self, at: &Endpoint4) -> Option<BackendRef> {
-        // SAFETY: as above.
-        unsafe { maps::BACKEND_IDS.get(at) }.copied()
     }
 
     #[inline(always)]
@@ -93,54 +127,52 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn table_full(&self) -> bool {
-        match (maps::GAUGES.get(GAUGE_ENTRIES), maps::meta()) {
-            (Some(entries), Some(meta)) => entries.value as i64 >= i64::from(meta.flow_limit),
-            _ => true,
+    fn quic_server(&self, key: &QuicKey) -> Option<u32> {
+        // SAFETY: copied at once; user space replaces values whole.
+        unsafe { maps::QUIC_IDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn session(&self, key: &SessionKey) -> Option<Shared<'_, Session>> {
+        let session = maps::SESSIONS.get_ptr_mut(key);
+        if R::LOOKS_ONLY { copies::session(session) } else { shared(session) }
+    }
+
+    #[inline(always)]
+    fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError> {
+        if R::LOOKS_ONLY {
+            return Ok(());
         }
-    }
-
-    #[inline(always)]
-    fn flow(&self, key: &FlowKey4) -> Option<Shared<'_, Flow>> {
-        shared(maps::FLOWS4.get_ptr_mut(key))
-    }
-
-    #[inline(always)]
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow, how: Insert) -> Result<(), InsertError> {
-        let flags = match how {
-            Insert::New => BPF_NOEXIST,
-            Insert::Replace => BPF_ANY,
-        };
-        maps::FLOWS4.insert(key, flow, u64::from(flags)).map_err(failed)
-    }
-
-    #[inline(always)]
-    fn embryo(&self, key: &FlowKey4) -> Option<Shared<'_, Embryo>> {
-        shared(maps::EMBRYOS4.get_ptr_mut(key))
-    }
-
-    #[inline(always)]
-    fn insert_embryo(&self, key: &FlowKey4, embryo: &Embryo) -> Result<(), InsertError> {
-        maps::EMBRYOS4.insert(key, embryo, u64::from(BPF_NOEXIST)).map_err(failed)
-    }
-
-    #[inline(always)]
-    fn remove_embryo(&self, key: &FlowKey4) {
-        // The word is swapped already: if the kernel refuses here, the entry is dead and the
-        // reaper removes it.
-        let _ = maps::EMBRYOS4.remove(key);
+        maps::SESSIONS.insert(key, session, u64::from(BPF_NOEXIST)).map_err(failed)
     }
 
     #[inline(always)]
     fn count(&self, backend: u32, counter: Counter) {
+        if R::LOOKS_ONLY {
+            return;
+        }
         if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
             // SAFETY: `Counter` numbers the 64-bit fields of `Counters`.
-            maps::add_per_cpu(unsafe { counters.cast::<u64>().add(counter as usize) }, 1);
+            add_per_cpu(unsafe { counters.cast::<u64>().add(counter as usize) }, 1);
         }
     }
 
     #[inline(always)]
-    fn traffic(&self, backend: u32, bytes: u16, now: u64) {
+    fn count_refusal(&self, service: u32, refusal: Refusal) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        if let Some(counters) = maps::SERVICE_COUNTERS.get_ptr_mut(service) {
+            // SAFETY: `Refusal` numbers the 64-bit fields of `ServiceCounters`.
+            add_per_cpu(unsafe { counters.cast::<u64>().add(refusal as usize) }, 1);
+        }
+    }
+
+    #[inline(always)]
+    fn traffic(&self, backend: u32, bytes: u32, now: u64) {
+        if R::LOOKS_ONLY {
+            return;
+        }
         if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
             // SAFETY: per-CPU element, nobody else writes it while this program runs.
             let counters: &mut Counters = unsafe { &mut *counters };
@@ -151,19 +183,145 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn live_flows(&self, service: u32, change: i64) {
-        if service < GAUGE_ENTRIES {
-            maps::add_gauge(service, change);
+    fn live_flows(&self, service: u32) -> u64 {
+        maps::GAUGES.get(service).map_or(0, |gauge| gauge.value)
+    }
+
+    #[inline(always)]
+    fn add_live_flows(&self, service: u32, change: i64) -> u64 {
+        if R::LOOKS_ONLY { self.live_flows(service) } else { maps::add_gauge(service, change) }
+    }
+
+    #[inline(always)]
+    fn within_rate(&self, service: u32, interval: u32, burst: u32) -> bool {
+        let Some(next) = shared(maps::RATES.get_ptr_mut(service)) else { return true };
+        // SAFETY: no arguments.
+        let now = unsafe { bpf_ktime_get_ns() };
+        for _ in 0..RATE_ATTEMPTS {
+            let seen = next.value().get();
+            let due = if seen > now { seen } else { now };
+            if due - now > u64::from(burst) {
+                return false;
+            }
+            if R::LOOKS_ONLY || next.value().swap_if(seen, due + u64::from(interval)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
+    #[inline(always)]
+    fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef> {
+        // SAFETY: copied at once; user space replaces values whole.
+        unsafe { A::frontends().get(at) }.copied()
+    }
+
+    #[inline(always)]
+    fn backend_at(&self, at: &Endpoint<A>) -> Option<BackendRef> {
+        // SAFETY: as above.
+        unsafe { A::backend_ids().get(at) }.copied()
+    }
+
+    #[inline(always)]
+    fn rule(&self, service: u32, client: A) -> Option<u32> {
+        maps::rule(service, client)
+    }
+
+    #[inline(always)]
+    fn table_full(&self) -> bool {
+        match (maps::GAUGES.get(maps::entries_gauge::<A>()), maps::meta()) {
+            (Some(entries), Some(meta)) => entries.value as i64 >= i64::from(meta.flow_limit),
+            _ => true,
         }
     }
 
     #[inline(always)]
-    fn entry_added(&self) {
-        maps::add_gauge(GAUGE_ENTRIES, 1);
+    fn flow(&self, key: &FlowKey<A>) -> Option<Shared<'_, Flow>> {
+        let flow = A::flows().get_ptr_mut(key);
+        if R::LOOKS_ONLY { copies::flow(flow) } else { shared(flow) }
     }
 
     #[inline(always)]
-    fn event(&self, kind: u32, key: &FlowKey4, backend: u32, generation: u32) {
+    fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow, how: Insert) -> Result<(), InsertError> {
+        if R::LOOKS_ONLY {
+            return Ok(());
+        }
+        let flags = match how {
+            Insert::New => BPF_NOEXIST,
+            Insert::Replace => BPF_ANY,
+        };
+        A::flows().insert(key, flow, u64::from(flags)).map_err(failed)
+    }
+
+    #[inline(always)]
+    fn entry_added(&self) {
+        if !R::LOOKS_ONLY {
+            maps::add_gauge(maps::entries_gauge::<A>(), 1);
+        }
+    }
+
+    #[inline(always)]
+    fn embryo(&self, key: &FlowKey<A>) -> Option<Shared<'_, Embryo>> {
+        let embryo = A::embryos().get_ptr_mut(key);
+        if R::LOOKS_ONLY { copies::embryo(embryo) } else { shared(embryo) }
+    }
+
+    #[inline(always)]
+    fn insert_embryo(&self, key: &FlowKey<A>, embryo: &Embryo) -> Result<(), InsertError> {
+        if R::LOOKS_ONLY {
+            return Ok(());
+        }
+        A::embryos().insert(key, embryo, u64::from(BPF_NOEXIST)).map_err(failed)
+    }
+
+    #[inline(always)]
+    fn remove_embryo(&self, key: &FlowKey<A>) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        // The word is swapped already: if the kernel refuses here, the entry is dead and the
+        // reaper removes it.
+        let _ = A::embryos().remove(key);
+    }
+
+    #[inline(always)]
+    fn snat_owner(&self, key: &SnatKey<A>) -> Option<SnatOwner<A>> {
+        // SAFETY: copied at once; a value is written by whoever inserts it, and never after.
+        unsafe { A::snat().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn claim_snat(&self, key: &SnatKey<A>, owner: &SnatOwner<A>) -> Result<(), InsertError> {
+        if R::LOOKS_ONLY {
+            return match A::snat().get_ptr(key) {
+                Some(_) => Err(InsertError::Exists),
+                None => Ok(()),
+            };
+        }
+        A::snat().insert(key, owner, u64::from(BPF_NOEXIST)).map_err(failed)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentOf<A>> {
+        // SAFETY: copied at once; a torn copy is of two first fragments with one identification.
+        unsafe { A::fragments().get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn note_fragment(&self, key: &FragmentKey<A>, of: &FragmentOf<A>) {
+        if !R::LOOKS_ONLY {
+            // Later fragments then find nothing, and say so.
+            let _ = A::fragments().insert(key, of, u64::from(BPF_ANY));
+        }
+    }
+
+    #[inline(always)]
+    fn event(&self, kind: u32, key: &FlowKey<A>, backend: u32, generation: u32) {
+        if R::LOOKS_ONLY {
+            return;
+        }
         let Some(limit) = maps::EVENT_LIMIT.get_ptr_mut(0) else { return };
         // SAFETY: per-CPU element.
         let [tick, suppressed] = unsafe { &mut *limit };
@@ -176,7 +334,15 @@ impl Tables for KernelTables {
             *suppressed += 1;
             return;
         }
-        let event = Event { kind, backend, generation, suppressed: *suppressed as u32, key: *key };
+        let event = Event {
+            kind,
+            backend,
+            generation,
+            suppressed: *suppressed as u32,
+            version: u32::from(A::VERSION),
+            pad: 0,
+            key: Event::wide(key),
+        };
         match maps::EVENTS.output(event, 0) {
             Ok(()) => *suppressed = 0,
             Err(_) => *suppressed += 1,
@@ -184,7 +350,7 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
-    fn route(&self, source: Be32, destination: Be32, tos: u8, len: u16) -> Route {
+    fn route(&self, source: A, destination: A, tos: u8, len: u32) -> Route {
         route::route(self.ctx, source, destination, tos, len, self.now() as u32)
     }
 }

@@ -2,10 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Be16, Be32, Endpoint4, IPPROTO_TCP};
+use super::{Addr6, Address, Be16, Be32, Endpoint};
 
-/// Most frontends of one service: a reply tries them in turn.
-pub const FRONTENDS_PER_SERVICE: usize = 8;
+/// Most frontends of one service in one address family: a reply tries them in turn.
+pub const FRONTENDS_PER_FAMILY: usize = 8;
+/// Most source addresses of one service in one address family (mode `snat`).
+pub const SNAT_ADDRESSES: usize = 8;
 /// Most versions of one service.
 pub const VERSIONS_PER_SERVICE: usize = 16;
 /// Ring slots packed into one map element: writing a ring of 65537 slots takes 0.9 ms this way
@@ -38,17 +40,17 @@ impl PortBits {
     }
 }
 
-/// Value of `FRONTENDS`.
+/// Value of `FRONTENDS4/6`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct FrontendRef {
     /// Index in `SERVICES`.
     pub service: u32,
-    /// Zero; room for flags.
-    pub flags: u32,
+    /// A test frontend: the ring of the version it always reaches. 0: by the split.
+    pub ring: u32,
 }
 
-/// Value of `BACKEND_IDS`.
+/// Value of `BACKEND_IDS4/6`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct BackendRef {
@@ -60,7 +62,7 @@ pub struct BackendRef {
 
 /// How a new flow is refused.
 pub mod refusal {
-    /// TCP RST (RFC 9293 §3.10.7.1).
+    /// TCP RST (RFC 9293 §3.10.7.1) or ICMP port unreachable.
     pub const REJECT: u8 = 0;
     /// Silence.
     pub const DROP: u8 = 1;
@@ -68,75 +70,246 @@ pub mod refusal {
     pub const PASS: u8 = 2;
 }
 
+/// How packets reach an instance.
+pub mod mode {
+    /// The destination is rewritten; replies return through this host.
+    pub const NAT: u8 = 0;
+    /// Both ends are rewritten.
+    pub const SNAT: u8 = 1;
+    /// The MACs are rewritten; the instance answers the client itself.
+    pub const DSR: u8 = 2;
+    /// IP in IP (RFC 2003, RFC 2473); the instance answers the client itself.
+    pub const IPIP: u8 = 3;
+    /// IP in UDP (GUE variant 1, draft-ietf-intarea-gue §3.1); the instance answers the client
+    /// itself.
+    pub const GUE: u8 = 4;
+    /// The destination is rewritten and this host's stack delivers.
+    pub const LOCAL: u8 = 5;
+
+    /// Whether packets are routed to the instance, and so need a TTL above 1.
+    #[inline(always)]
+    pub const fn routed(mode: u8) -> bool {
+        matches!(mode, NAT | SNAT)
+    }
+
+    /// Whether only the client's half of a flow passes here.
+    #[inline(always)]
+    pub const fn one_way(mode: u8) -> bool {
+        matches!(mode, DSR | IPIP | GUE)
+    }
+}
+
+/// What stays together on one instance.
+pub mod conversation {
+    /// Each flow by itself.
+    pub const FLOW: u8 = 0;
+    /// All flows of a client, see [`super::super::Session`].
+    pub const CLIENT: u8 = 1;
+    /// Nothing: each datagram goes by the ring in force.
+    pub const DATAGRAM: u8 = 2;
+    /// QUIC connections, also when the client's address changes.
+    pub const QUIC: u8 = 3;
+}
+
+/// Bits of [`Service::flags`].
+pub mod service_flag {
+    /// There are test rules for it in `RULES4/6`.
+    pub const RULES: u8 = 1;
+    /// Sessions stay with an instance that takes no new flows (`drain.sessions = "hold"`).
+    pub const HOLD_SESSIONS: u8 = 2;
+}
+
 /// Element of `SERVICES`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Service {
-    /// Number of frontends in use.
-    pub frontend_count: u32,
+    /// One of [`mode`].
+    pub mode: u8,
+    /// One of [`conversation`].
+    pub conversation: u8,
     /// One of [`refusal`]: no serving instance.
     pub when_empty: u8,
-    /// One of [`refusal`]: flow table full.
+    /// One of [`refusal`]: flow table full, or a limit reached.
     pub when_full: u8,
+    /// Bits of [`service_flag`].
+    pub flags: u8,
+    /// Number of IPv4 frontends in use.
+    pub frontend_count4: u8,
+    /// Number of IPv6 frontends in use.
+    pub frontend_count6: u8,
+    /// Mode `snat`: number of IPv4 source addresses.
+    pub snat_count4: u8,
+    /// Mode `snat`: number of IPv6 source addresses.
+    pub snat_count6: u8,
+    /// Conversation `quic`: bytes of a server id, 1 to 8.
+    pub quic_id_len: u8,
+    /// Conversation `quic`: config id, 0 to 6.
+    pub quic_config: u8,
     /// Zero.
-    pub pad: [u8; 2],
-    /// The frontends.
-    pub frontends: [Endpoint4; FRONTENDS_PER_SERVICE],
+    pub pad: u8,
+    /// Mode `snat`: first source port (host order).
+    pub snat_port: u16,
+    /// Mode `snat`: number of source ports.
+    pub snat_ports: u16,
+    /// Mode `gue`: destination port (host order).
+    pub tunnel_port: u16,
+    /// Zero.
+    pub pad2: u16,
+    /// Most live flows; 0: no limit.
+    pub max_flows: u32,
+    /// Nanoseconds between two new flows at the highest rate allowed; 0: no limit.
+    pub flow_interval: u32,
+    /// Nanoseconds that new flows may be ahead of that rate.
+    pub flow_burst: u32,
+    /// Conversation `client`: jiffies that a session outlives its last flow.
+    pub session_timeout: u32,
+    /// The IPv4 frontends.
+    pub frontends4: [Endpoint<Be32>; FRONTENDS_PER_FAMILY],
+    /// The IPv6 frontends.
+    pub frontends6: [Endpoint<Addr6>; FRONTENDS_PER_FAMILY],
+    /// Mode `snat`: IPv4 source addresses.
+    pub snat4: [Be32; SNAT_ADDRESSES],
+    /// Mode `snat`: IPv6 source addresses.
+    pub snat6: [Addr6; SNAT_ADDRESSES],
+}
+
+impl Service {
+    /// The `index`-th frontend of family `A`.
+    #[inline(always)]
+    pub fn frontend<A: Address>(&self, index: usize) -> Option<Endpoint<A>> {
+        let (count, addr, port, proto) = if A::INDEX == 0 {
+            let at = self.frontends4.get(index)?;
+            (self.frontend_count4, A::from_words(at.addr.words()), at.port, at.proto)
+        } else {
+            let at = self.frontends6.get(index)?;
+            (self.frontend_count6, A::from_words(at.addr.words()), at.port, at.proto)
+        };
+        if index < usize::from(count) { Some(Endpoint::new(addr, port, proto)) } else { None }
+    }
+
+    /// Number of frontends of family `A`.
+    #[inline(always)]
+    pub const fn frontend_count<A: Address>(&self) -> u32 {
+        (if A::INDEX == 0 { self.frontend_count4 } else { self.frontend_count6 }) as u32
+    }
+
+    /// Mode `snat`: number of source addresses of family `A`.
+    #[inline(always)]
+    pub const fn snat_count<A: Address>(&self) -> u32 {
+        (if A::INDEX == 0 { self.snat_count4 } else { self.snat_count6 }) as u32
+    }
+
+    /// Mode `snat`: the `index`-th source address of family `A`.
+    #[inline(always)]
+    pub fn snat_address<A: Address>(&self, index: usize) -> Option<A> {
+        let words = if A::INDEX == 0 {
+            self.snat4.get(index)?.words()
+        } else {
+            self.snat6.get(index)?.words()
+        };
+        Some(A::from_words(words))
+    }
+
+    /// Whether all the bits of [`service_flag`] in `mask` are set.
+    #[inline(always)]
+    pub const fn has(&self, mask: u8) -> bool {
+        self.flags & mask == mask
+    }
 }
 
 /// States of a [`Backend`].
 pub mod backend_state {
     /// The id is free.
-    pub const FREE: u32 = 0;
-    /// The id names an instance.
-    pub const USED: u32 = 1;
+    pub const FREE: u8 = 0;
+    /// The id names an instance that new flows may reach.
+    pub const ACCEPTING: u8 = 1;
+    /// The id names an instance that no new flow shall reach.
+    pub const CLOSED: u8 = 2;
 }
 
-/// Element of `BACKENDS`: one instance. Address and port stand as people read them, for
+/// Element of `BACKENDS`: one instance. Addresses and port stand as people read them, for
 /// `bpftool map dump`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Backend {
-    /// The instance's IPv4 address.
-    pub addr: [u8; 4],
+    /// The instance's address; IPv4 in the first four bytes.
+    pub addr: [u8; 16],
+    /// Tunnel modes: the outer source address, of the same family.
+    pub tunnel_source: [u8; 16],
+    /// Tunnel modes: so many of the source's low bits vary from flow to flow, at most 32.
+    pub tunnel_bits: u8,
+    /// 4 or 6.
+    pub version: u8,
     /// Its port, in host order.
     pub port: u16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Zero.
-    pub pad: u8,
     /// Index in `SERVICES`.
     pub service: u32,
     /// The version's ring (index in `RINGS`), which stands for the version here.
     pub ring: u32,
     /// One of [`backend_state`].
-    pub state: u32,
+    pub state: u8,
+    /// Zero.
+    pub pad: [u8; 3],
 }
 
 impl Backend {
-    /// An instance in use.
-    pub fn used(socket: core::net::SocketAddrV4, service: u32, ring: u32) -> Self {
+    /// An instance that new flows may reach.
+    pub fn accepting(socket: core::net::SocketAddr, service: u32, ring: u32) -> Self {
+        let (addr, version) = octets(socket.ip());
         Self {
-            addr: socket.ip().octets(),
+            addr,
+            version,
             port: socket.port(),
-            proto: IPPROTO_TCP,
-            pad: 0,
             service,
             ring,
-            state: backend_state::USED,
+            state: backend_state::ACCEPTING,
+            ..Self::default()
         }
     }
 
-    /// The instance's socket.
+    /// Whether the id names an instance.
     #[inline(always)]
-    pub const fn endpoint(&self) -> Endpoint4 {
-        Endpoint4 {
-            addr: Be32(u32::from_ne_bytes(self.addr)),
-            port: Be16::new(self.port),
-            proto: self.proto,
-            pad: 0,
-        }
+    pub const fn is_used(&self) -> bool {
+        self.state != backend_state::FREE
     }
+
+    /// The instance's address as it stands in a packet.
+    #[inline(always)]
+    pub fn address<A: Address>(&self) -> A {
+        A::from_words(words(&self.addr))
+    }
+
+    /// The outer source address as it stands in a packet, before its low bits vary.
+    #[inline(always)]
+    pub fn tunnel_source<A: Address>(&self) -> A {
+        A::from_words(words(&self.tunnel_source))
+    }
+
+    /// The instance's socket for protocol `proto`.
+    #[inline(always)]
+    pub fn endpoint<A: Address>(&self, proto: u8) -> Endpoint<A> {
+        Endpoint::new(self.address(), Be16::new(self.port), proto)
+    }
+}
+
+/// An address as [`Backend`] holds it, and its version.
+pub fn octets(ip: core::net::IpAddr) -> ([u8; 16], u8) {
+    match ip {
+        core::net::IpAddr::V4(ip) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&ip.octets());
+            (octets, 4)
+        }
+        core::net::IpAddr::V6(ip) => (ip.octets(), 6),
+    }
+}
+
+#[inline(always)]
+fn words(octets: &[u8; 16]) -> [u32; 4] {
+    let word = |at: usize| {
+        u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]])
+    };
+    [word(0), word(4), word(8), word(12)]
 }
 
 /// One version's part of a [`Split`].
@@ -146,17 +319,15 @@ pub struct SplitEntry {
     /// Flows whose 32-bit hash is below this and not below an earlier bound are this version's.
     /// At most [`SplitEntry::END`]; entries not in use have that.
     pub bound: u64,
-    /// The version's ring.
-    pub ring: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The version's rings by [`Address::INDEX`] of the flow; the same one twice in tunnel modes.
+    pub rings: [u32; 2],
 }
 
 impl SplitEntry {
     /// One more than the greatest hash.
     pub const END: u64 = 1 << 32;
     /// An entry not in use.
-    pub const UNUSED: Self = Self { bound: Self::END, ring: 0, pad: 0 };
+    pub const UNUSED: Self = Self { bound: Self::END, rings: [0; 2] };
 }
 
 /// How new flows are divided among a service's versions: the only element of an inner map of
@@ -168,10 +339,8 @@ pub struct Split {
     pub generation: u32,
     /// Number of entries in use.
     pub count: u32,
-    /// Set of the versions whose ring has an instance: bit 0 is the first.
-    pub occupied: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Set of the versions whose ring of that family has an instance: bit 0 is the first.
+    pub occupied: [u32; 2],
     /// The versions in configuration order; a version of weight 0 has an empty share and is here
     /// for mid-flow packets only.
     pub entries: [SplitEntry; VERSIONS_PER_SERVICE],
@@ -183,8 +352,7 @@ impl Split {
         Self {
             generation,
             count: 0,
-            occupied: 0,
-            pad: 0,
+            occupied: [0; 2],
             entries: [SplitEntry::UNUSED; VERSIONS_PER_SERVICE],
         }
     }
@@ -207,9 +375,9 @@ pub struct Meta {
     pub abi: u32,
     /// Jiffies a second of this kernel, measured by the daemon.
     pub hz: u32,
-    /// Capacity of the flow table.
+    /// Capacity of each family's flow table.
     pub flow_capacity: u32,
-    /// Flow table entries at which new flows are refused.
+    /// Entries of one flow table at which new flows are refused.
     pub flow_limit: u32,
     /// Number of the routing state; a cached next hop of another epoch is not used.
     pub routing_epoch: u32,
@@ -233,12 +401,48 @@ pub mod next_hop {
     pub const SEND: u32 = 1;
 }
 
-/// Element of `NEXT_HOPS`, a direct-mapped per-CPU cache of the FIB's answers.
+/// The kernel programs that others go on in, and their places in `PROGRAMS` and `TC_PROGRAMS`.
+pub mod stages {
+    /// Names of the stages of [`crate::pipeline::Stage`] by number, as they stand in program names;
+    /// the last stage is to do what was decided.
+    pub const NAMES: [&str; 8] =
+        ["first", "tcp", "udp", "place", "reply", "answer", "rest", "act"];
+    /// Number of the stage that does what was decided.
+    pub const ACT: u32 = 7;
+    /// Number of places for one family and kind of run.
+    pub const COUNT: u32 = NAMES.len() as u32;
+    /// Kinds of runs: what came in, and what would become of a packet.
+    pub const RUNS: [&str; 2] = ["xdp", "explain"];
+    /// Places in `PROGRAMS`.
+    pub const PLACES: u32 = 2 * 2 * COUNT;
+
+    /// Place of a stage; `run` is 0 for what came in, 1 for explaining; `family` is the
+    /// [`super::Address::INDEX`]. In `TC_PROGRAMS`, `run` is 0.
+    pub const fn place(run: u32, family: usize, stage: u32) -> u32 {
+        (run * 2 + family as u32) * COUNT + stage
+    }
+}
+
+/// What the explaining program says of a packet: the only element of `EXPLAINED`.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
-pub struct NextHop {
+pub struct Explained {
+    /// A [`crate::pipeline::Action`].
+    pub action: u32,
+    /// A [`crate::reason::Reason`].
+    pub reason: u32,
+    /// Instance it would go to or come from, 0 if none.
+    pub backend: u32,
+    /// Interface it would leave by, if another than it came in by; else 0.
+    pub ifindex: u32,
+}
+
+/// Element of `NEXT_HOPS4/6`, a direct-mapped per-CPU cache of the FIB's answers.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NextHop<A> {
     /// Destination address.
-    pub destination: Be32,
+    pub destination: A,
     /// One of [`next_hop`].
     pub kind: u32,
     /// Routing epoch the answer belongs to.
@@ -253,6 +457,13 @@ pub struct NextHop {
     pub dmac: [u8; 6],
     /// Source MAC.
     pub smac: [u8; 6],
-    /// Zero.
-    pub pad: u32,
 }
+
+const _: () = assert!(size_of::<NextHop<Be32>>() == 4 + 32);
+const _: () = assert!(size_of::<NextHop<Addr6>>() == 16 + 32);
+// SAFETY: `repr(C)`, every field is Zeroable.
+unsafe impl<A: Address> Zeroable for NextHop<A> {}
+// SAFETY: `repr(C)`, every field is Pod, and by the assertions above there is no padding.
+unsafe impl Pod for NextHop<Be32> {}
+// SAFETY: as above.
+unsafe impl Pod for NextHop<Addr6> {}

@@ -33,6 +33,14 @@ pub struct Counters {
     pub untracked: u64,
     /// Segments whose numbers fit neither end; forwarded, changed nothing.
     pub unverified: u64,
+    /// Of those placed: by a test rule or a test frontend.
+    pub ruled: u64,
+    /// Of those placed: by the client's session.
+    pub sticky: u64,
+    /// Datagrams placed one by one (conversation `datagram`).
+    pub datagrams: u64,
+    /// QUIC connections that came from another address; begun as `trials`.
+    pub migrated: u64,
     /// Packets, both directions.
     pub packets: u64,
     /// Bytes of those (IP length).
@@ -51,14 +59,38 @@ impl Counters {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct UserCounters {
-    /// Live flows removed because they were silent too long.
+    /// Live TCP flows removed because they were silent too long: no proof of a close.
     pub expired: u64,
+    /// UDP flows removed because they were silent for their timeout, which is how they end.
+    pub timed_out: u64,
     /// Live flows reset on the operator's order.
     pub forced: u64,
     /// Closed entries removed after lingering.
     pub purged: u64,
     /// Embryos removed because they were too old.
     pub embryos_expired: u64,
+}
+
+/// Per-CPU element of `SERVICE_COUNTERS`: new flows refused.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct ServiceCounters {
+    /// No version has weight, or the version chosen has no instance.
+    pub empty: u64,
+    /// The flow table was full.
+    pub full: u64,
+    /// `limits.max_flows` was reached.
+    pub max_flows: u64,
+    /// `limits.new_flows_per_second` was reached.
+    pub rate: u64,
+    /// Nothing to tell the flow by was free: no source port (mode `snat`), or every instance tried
+    /// serves this client port already.
+    pub ports: u64,
+}
+
+impl ServiceCounters {
+    /// Number of 64-bit fields.
+    pub const FIELDS: usize = size_of::<Self>() / 8;
 }
 
 /// Element of `GAUGES`.
@@ -70,8 +102,10 @@ pub struct Gauge {
 }
 
 shared_fields!(UserCounters {
-    /// Live flows removed because they were silent too long.
+    /// Live TCP flows removed because they were silent too long.
     expired => expired: u64,
+    /// UDP flows removed after their timeout.
+    timed_out => timed_out: u64,
     /// Live flows reset on the operator's order.
     forced => forced: u64,
     /// Closed entries removed after lingering.

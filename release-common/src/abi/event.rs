@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::FlowKey4;
+use super::{Addr6, Address, FlowKey};
 
 /// Kinds of [`Event`].
 pub mod event_kind {
@@ -31,6 +31,25 @@ pub struct Event {
     pub generation: u32,
     /// Events suppressed on this CPU since the last one that got through.
     pub suppressed: u32,
-    /// The flow.
-    pub key: FlowKey4,
+    /// 4 or 6.
+    pub version: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The flow; IPv4 addresses in the first word.
+    pub key: FlowKey<Addr6>,
+}
+
+impl Event {
+    /// The key in the form that fits both families.
+    #[inline(always)]
+    pub fn wide<A: Address>(key: &FlowKey<A>) -> FlowKey<Addr6> {
+        FlowKey {
+            client: Addr6(key.client.words()),
+            frontend: Addr6(key.frontend.words()),
+            client_port: key.client_port,
+            frontend_port: key.frontend_port,
+            proto: key.proto,
+            pad: key.pad,
+        }
+    }
 }

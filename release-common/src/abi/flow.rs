@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::{Address, Be16};
 use crate::shared::shared_fields;
 
 /// What is known of one end of a connection. All numbers are TCP sequence numbers (RFC 9293).
@@ -19,7 +20,25 @@ pub struct Side {
     pub fin: u32,
 }
 
-/// One tracked connection: value of `FLOWS4`, 64 bytes.
+/// The end that stands for the client towards the instance (mode `snat`). Port 0: the client itself.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
+pub struct SnatSource {
+    /// The port.
+    pub port: Be16,
+    /// Index in the service's list of source addresses.
+    pub index: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+/// Jiffies in the unit of [`Flow::opened_at`].
+#[inline(always)]
+pub const fn opened_at(jiffies: u64) -> u32 {
+    (jiffies >> Flow::OPENED_SHIFT) as u32
+}
+
+/// One tracked connection: value of `FLOWS4/6`, 64 bytes.
 ///
 /// `state` is a [`crate::tcp::word::FlowWord`]; it alone decides what the entry is.
 #[repr(C)]
@@ -31,8 +50,10 @@ pub struct Flow {
     pub backend: u32,
     /// Generation of the split that placed it; 0 for an adopted flow, which none placed.
     pub generation: u32,
-    /// When it was opened or adopted, in jiffies.
-    pub opened_at: u64,
+    /// When it was opened or adopted, in units of 64 jiffies (32 bits then last for years).
+    pub opened_at: u32,
+    /// Mode `snat`: what stands for the client.
+    pub snat: SnatSource,
     /// Low 32 bits of jiffies at the last packet, either direction.
     pub last_packet: u32,
     /// Low 32 bits of jiffies at the last packet that carried new data.
@@ -43,6 +64,11 @@ pub struct Flow {
     pub server: Side,
 }
 
+impl Flow {
+    /// log2 of the jiffies in a unit of [`Self::opened_at`].
+    pub const OPENED_SHIFT: u32 = 6;
+}
+
 shared_fields!(Flow {
     /// The state word.
     state => state: u64,
@@ -50,6 +76,8 @@ shared_fields!(Flow {
     backend => backend: u32,
     /// Generation that placed it.
     generation => generation: u32,
+    /// What stands for the client.
+    snat => snat: SnatSource,
     /// Jiffies at the last packet.
     last_packet => last_packet: u32,
     /// Jiffies at the last new data.
@@ -60,7 +88,8 @@ shared_fields!(Flow {
     server => server: Side,
 });
 
-/// A handshake in progress, or a mid-flow packet waiting to be adopted: value of `EMBRYOS4`.
+/// A handshake in progress, or a mid-flow packet waiting to be adopted: value of `EMBRYOS4/6`.
+/// UDP: a conversation of one datagram so far.
 ///
 /// `state` is a [`crate::tcp::word::EmbryoWord`].
 #[repr(C)]
@@ -76,6 +105,10 @@ pub struct Embryo {
     pub created: u32,
     /// Handshake: the client's initial sequence number. Trial: the number after its last packet.
     pub client_seq: u32,
+    /// Mode `snat`: what stands for the client.
+    pub snat: SnatSource,
+    /// Zero.
+    pub pad: u32,
 }
 
 shared_fields!(Embryo {
@@ -89,9 +122,47 @@ shared_fields!(Embryo {
     created => created: u32,
     /// The client's sequence number.
     client_seq => client_seq: u32,
+    /// What stands for the client.
+    snat => snat: SnatSource,
 });
 
-/// Head of the packet handed to the reaper program; keys of 16 bytes follow.
+/// Where the fragments of a datagram go: value of `FRAGMENTS4/6`. Written by the first fragment.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FragmentOf<A> {
+    /// The flow's client.
+    pub client: A,
+    /// The flow's frontend.
+    pub frontend: A,
+    /// The flow's ports: client's, frontend's.
+    pub ports: [Be16; 2],
+    /// Mode `snat`: what stands for the client.
+    pub snat: SnatSource,
+    /// The instance.
+    pub backend: u32,
+    /// TCP: sequence number of the byte at offset 0 of the IP payload, counted as if the TCP header
+    /// took no numbers.
+    pub base: u32,
+    /// Low 32 bits of jiffies at the first fragment.
+    pub created: u32,
+    /// 1: from the instance to the client.
+    pub reply: u8,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<FragmentOf<super::Be32>>() == 8 + 24);
+const _: () = assert!(size_of::<FragmentOf<super::Addr6>>() == 32 + 24);
+// SAFETY: `repr(C)`, every field is Zeroable.
+unsafe impl<A: Address> Zeroable for FragmentOf<A> {}
+// SAFETY: `repr(C)`, every field is Pod, and by the assertions above there is no padding.
+unsafe impl Pod for FragmentOf<super::Be32> {}
+// SAFETY: as above.
+unsafe impl Pod for FragmentOf<super::Addr6> {}
+
+/// Head of the packet handed to a reaper program; keys follow.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Reap {
@@ -106,8 +177,8 @@ pub struct Reap {
 }
 
 impl Reap {
-    /// Most keys in one run (a test-run packet holds at most 3.5 kB).
-    pub const BATCH: usize = 200;
+    /// Bytes of keys in one run (a test-run packet holds at most 3.5 kB).
+    pub const BYTES: usize = 3200;
 }
 
 /// What the reaper is to do with the keys it is handed.
@@ -120,6 +191,10 @@ pub mod reap_op {
     pub const EMBRYOS: u32 = 3;
     /// Report the clock: jiffies are written over the first 8 bytes that follow.
     pub const CLOCK: u32 = 4;
+    /// Remove client sessions without live flows whose time is over. Keys are [`super::SessionKey`].
+    pub const SESSIONS: u32 = 5;
+    /// Give back claimed source ports whose flow is gone. Keys are [`super::SnatKey`].
+    pub const SNAT: u32 = 6;
 }
 
 /// What became of a key, written over its last byte.

@@ -9,23 +9,31 @@ mod counters;
 mod event;
 mod flow;
 mod key;
+mod session;
 
 pub use control::{
-    Backend, BackendRef, FRONTENDS_PER_SERVICE, FrontendRef, Meta, NextHop, PortBits, RING_BLOCK,
-    RingBlock, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state, next_hop, refusal,
+    Backend, BackendRef, Explained, FRONTENDS_PER_FAMILY, FrontendRef, Meta, NextHop, PortBits, RING_BLOCK,
+    RingBlock, SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state,
+    conversation, mode, next_hop, octets, refusal, service_flag, stages,
 };
-pub use counters::{Counters, Gauge, UserCounters};
+pub use counters::{Counters, Gauge, ServiceCounters, UserCounters};
 pub use event::{Event, event_kind};
-pub use flow::{Embryo, Flow, Reap, Side, reap_op, reap_result};
-pub use key::{Be16, Be32, Endpoint4, FlowKey4, IPPROTO_TCP};
+pub use flow::{Embryo, Flow, FragmentOf, Reap, Side, SnatSource, opened_at, reap_op, reap_result};
+pub use key::{
+    Addr6, Address, Be16, Be32, Endpoint, FlowKey, FragmentKey, IPPROTO_ICMP, IPPROTO_ICMPV6,
+    IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, QuicKey, RuleKey, SessionKey, SnatKey,
+    SnatOwner,
+};
+pub use session::{Session, SessionWord};
 
 /// Version of everything in this module. Stored in [`Meta`].
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Capacity of `SERVICES` and `SPLITS`.
 pub const MAX_SERVICES: u32 = 4096;
 /// Capacity of `BACKENDS`, `COUNTERS` and `USER_COUNTERS`. Id 0 is never given out.
 pub const MAX_BACKENDS: u32 = 16384;
-/// Capacity of `RINGS`: one ring per version.
-pub const MAX_RINGS: u32 = 16384;
-/// Element of `GAUGES` that counts all entries of the flow table, closed ones included.
+/// Capacity of `RINGS`: one ring per version and address family. Id 0 is never given out.
+pub const MAX_RINGS: u32 = 32768;
+/// Elements of `GAUGES` that count all entries of a flow table, closed ones included: this one
+/// IPv4's, the next IPv6's.
 pub const GAUGE_ENTRIES: u32 = MAX_SERVICES;

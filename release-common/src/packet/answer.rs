@@ -1,50 +1,86 @@
 //! Answers built in place of the packet that caused them.
 
 use super::checksum::Sum;
-use super::{FRAME, Packet, Segment, View, flag, offset, rewrite};
+use super::{Headers, Ip, Packet, TCP_HEADER, View, flag, rewrite, tcp};
 use crate::abi::{Be16, Be32, IPPROTO_TCP};
 
-/// IP header, ICMP header, and the quoted IP header with 8 bytes of TCP (RFC 792).
-const ICMP_PACKET: u16 = 20 + 8 + 20 + 8;
-const ICMP_FRAME: usize = offset::IP + ICMP_PACKET as usize;
-const IPPROTO_ICMP: u8 = 1;
-const ANSWER_TTL: u8 = 64;
+/// Bytes of an ICMP header.
+const ICMP_HEADER: usize = 8;
+
+/// Kinds of ICMP errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum IcmpKind {
+    /// The TTL was used up on the way through.
+    TimeExceeded,
+    /// Too big for the next hop's MTU (RFC 1191 §4, RFC 4443 §3.2).
+    TooBig,
+    /// Nothing listens on that port.
+    PortUnreachable,
+}
 
 /// What an ICMP error says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IcmpError {
-    /// Type 11 code 0: the TTL was used up on the way through.
-    TimeExceeded,
-    /// Type 3 code 4 with the next hop's MTU in bytes (RFC 1191 §4).
-    FragmentationNeeded(u16),
+pub struct IcmpError {
+    kind: IcmpKind,
+    mtu: u16,
 }
 
-/// Turns a SYN into the RST that refuses it (RFC 9293 §3.10.7.1). `None` if there is no room.
+impl IcmpError {
+    /// An error; `mtu` in bytes for [`IcmpKind::TooBig`], else 0.
+    #[inline(always)]
+    pub const fn new(kind: IcmpKind, mtu: u16) -> Self {
+        Self { kind, mtu }
+    }
+
+    /// Type and code.
+    #[inline(always)]
+    const fn type_code<A: Ip>(self) -> u16 {
+        match (self.kind, A::VERSION) {
+            (IcmpKind::TimeExceeded, 4) => 0x0b00,
+            (IcmpKind::TooBig, 4) => 0x0304,
+            (IcmpKind::PortUnreachable, 4) => 0x0303,
+            (IcmpKind::TimeExceeded, _) => 0x0300,
+            (IcmpKind::TooBig, _) => 0x0200,
+            (IcmpKind::PortUnreachable, _) => 0x0104,
+        }
+    }
+}
+
+/// Turns a TCP segment into the RST that refuses it (RFC 9293 §3.10.7.1). `None` if there is no
+/// room.
 #[inline(always)]
-pub fn refuse<P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
-    if !packet.truncate(FRAME) {
+pub fn refuse<A: Ip, P: Packet>(packet: &mut P, headers: &Headers<A>) -> Option<()> {
+    let at = usize::from(headers.at);
+    if !packet.truncate(at + A::HEADER + TCP_HEADER) {
         return None;
     }
-    let view: View<'_, FRAME> = packet.view(0)?;
-    swap_macs(packet)?;
-    ip_header(packet, 40, IPPROTO_TCP, segment.destination, segment.source)?;
-    view.set_be16::<{ offset::SOURCE_PORT }>(segment.destination_port);
-    view.set_be16::<{ offset::DESTINATION_PORT }>(segment.source_port);
-    view.set_be32::<{ offset::SEQ }>(Be32(0));
-    view.set_be32::<{ offset::ACK }>(Be32::new(segment.end()));
-    view.set_be16::<{ offset::DATA_OFFSET }>(Be16::new(5 << 12 | u16::from(flag::RST | flag::ACK)));
-    view.set_be32::<{ offset::WINDOW }>(Be32(0));
-    view.set_be16::<{ offset::URGENT }>(Be16(0));
-    let check = Sum::zero()
-        .add32(segment.source.0)
-        .add32(segment.destination.0)
+    turn_around(packet)?;
+    let ends = (headers.ip.destination, headers.ip.source);
+    A::write(packet, at, ends, IPPROTO_TCP, 0, TCP_HEADER as u16)?;
+    let view: View<'_, TCP_HEADER> = packet.view(at + A::HEADER)?;
+    // RFC 9293 §3.10.7.1: a segment with an acknowledgement is answered with its number.
+    let (seq, ack, flags) = if headers.has(flag::ACK) {
+        (headers.ack, 0, flag::RST)
+    } else {
+        (0, headers.end(), flag::RST | flag::ACK)
+    };
+    view.set_be16::<0>(headers.destination_port);
+    view.set_be16::<2>(headers.source_port);
+    view.set_be32::<{ tcp::SEQ }>(Be32::new(seq));
+    view.set_be32::<{ tcp::ACK }>(Be32::new(ack));
+    view.set_be16::<{ tcp::DATA_OFFSET }>(Be16::new(5 << 12 | u16::from(flags)));
+    view.set_be32::<{ tcp::WINDOW }>(Be32(0));
+    view.set_be16::<{ tcp::URGENT }>(Be16(0));
+    view.set_be16::<{ tcp::CHECK }>(Be16(0));
+    let check = view
+        .sum()
+        .add_address(headers.ip.source)
+        .add_address(headers.ip.destination)
         .add16(Be16::new(u16::from(IPPROTO_TCP)).0)
-        .add16(Be16::new(20).0)
-        .add32(view.be32::<{ offset::SOURCE_PORT }>().0)
-        .add32(view.be32::<{ offset::ACK }>().0)
-        .add16(view.be16::<{ offset::DATA_OFFSET }>().0)
+        .add16(Be16::new(TCP_HEADER as u16).0)
         .check();
-    view.set_be16::<{ offset::TCP_CHECK }>(Be16(check));
+    view.set_be16::<{ tcp::CHECK }>(Be16(check));
     Some(())
 }
 
@@ -52,66 +88,71 @@ pub fn refuse<P: Packet>(packet: &mut P, segment: &Segment) -> Option<()> {
 /// what the sender sent: left to the kernel, the error would quote a translated address.
 /// `None` if there is no room.
 #[inline(always)]
-pub fn icmp_error<P: Packet>(packet: &mut P, segment: &Segment, error: IcmpError) -> Option<()> {
-    const GROWTH: usize = 28;
-    if !packet.truncate(ICMP_FRAME - GROWTH) || !packet.move_head(-(GROWTH as i32)) {
-        return None;
+pub fn icmp_error<A: Ip, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    error: IcmpError,
+) -> Option<()> {
+    let plain = usize::from(headers.ip.header) == A::HEADER;
+    match (A::VERSION, plain) {
+        (4, true) => icmp::<A, P, 28, 28>(packet, headers, error),
+        (4, false) => icmp::<A, P, 28, 68>(packet, headers, error),
+        (_, true) => icmp::<A, P, 48, 48>(packet, headers, error),
+        (_, false) => icmp::<A, P, 48, 128>(packet, headers, error),
     }
-    let view: View<'_, ICMP_FRAME> = packet.view(0)?;
-    let (dmac, smac) = (view.mac::<{ GROWTH + 6 }>(), view.mac::<GROWTH>());
-    rewrite::set_macs(packet, dmac, smac)?;
-    view.set_be16::<{ offset::ETHERTYPE }>(Be16::new(0x0800));
-    ip_header(packet, ICMP_PACKET, IPPROTO_ICMP, segment.destination, segment.source)?;
-    let (kind, rest) = match error {
-        IcmpError::TimeExceeded => (0x0b00, 0),
-        IcmpError::FragmentationNeeded(mtu) => (0x0304, mtu),
-    };
-    view.set_be16::<34>(Be16::new(kind));
-    view.set_be16::<38>(Be16(0));
-    view.set_be16::<40>(Be16::new(rest));
-    let check = Sum::zero()
-        .add16(Be16::new(kind).0)
-        .add16(Be16::new(rest).0)
-        .add32(view.be32::<42>().0)
-        .add32(view.be32::<46>().0)
-        .add32(view.be32::<50>().0)
-        .add32(view.be32::<54>().0)
-        .add32(view.be32::<58>().0)
-        .add32(view.be32::<62>().0)
-        .add32(view.be32::<66>().0)
-        .check();
-    view.set_be16::<36>(Be16(check));
-    Some(())
 }
 
-/// Writes a fresh IPv4 header without options behind the Ethernet header.
+/// Grows the packet by `GROWTH` bytes (IP and ICMP header) and quotes `QUOTE` bytes.
 #[inline(always)]
-fn ip_header<P: Packet>(packet: &P, len: u16, protocol: u8, from: Be32, to: Be32) -> Option<()> {
-    let view: View<'_, 34> = packet.view(0)?;
-    let words = [0x4500, len, 0, 0x4000, u16::from(ANSWER_TTL) << 8 | u16::from(protocol)];
-    view.set_be16::<{ offset::IP }>(Be16::new(words[0]));
-    view.set_be16::<{ offset::TOTAL_LEN }>(Be16::new(words[1]));
-    view.set_be16::<{ offset::IDENT }>(Be16::new(words[2]));
-    view.set_be16::<{ offset::FRAGMENT }>(Be16::new(words[3]));
-    view.set_be16::<{ offset::TTL }>(Be16::new(words[4]));
-    view.set_be32::<{ offset::SOURCE }>(from);
-    view.set_be32::<{ offset::DESTINATION }>(to);
-    let check = Sum::zero()
-        .add16(Be16::new(words[0]).0)
-        .add16(Be16::new(words[1]).0)
-        .add16(Be16::new(words[3]).0)
-        .add16(Be16::new(words[4]).0)
-        .add32(from.0)
-        .add32(to.0)
-        .check();
-    view.set_be16::<{ offset::IP_CHECK }>(Be16(check));
+fn icmp<A: Ip, P: Packet, const GROWTH: usize, const QUOTE: usize>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    error: IcmpError,
+) -> Option<()> {
+    let at = usize::from(headers.at);
+    let (dmac, smac) = rewrite::macs(packet)?;
+    if !packet.truncate(at + QUOTE) {
+        return None;
+    }
+    rewrite::grow::<GROWTH, P>(packet, headers.at, (smac, dmac), A::ETHERTYPE)?;
+    let len = (ICMP_HEADER + QUOTE) as u16;
+    let ends = (headers.ip.destination, headers.ip.source);
+    A::write(packet, at, ends, A::ICMP, 0, len)?;
+    let (kind, rest) = (error.type_code::<A>(), u32::from(error.mtu));
+    let quote: View<'_, QUOTE> = packet.view(at + GROWTH)?;
+    let mut sum =
+        quote.sum().add16(Be16::new(kind).0).add32(Be32::new(rest).0);
+    if A::VERSION == 6 {
+        // The pseudo-header (RFC 8200 §8.1).
+        sum = sum
+            .add_address(ends.0)
+            .add_address(ends.1)
+            .add16(Be16::new(len).0)
+            .add16(Be16::new(u16::from(A::ICMP)).0);
+    }
+    let icmp: View<'_, ICMP_HEADER> = packet.view(at + A::HEADER)?;
+    icmp.set_be16::<0>(Be16::new(kind));
+    icmp.set_be16::<2>(Be16(sum.check()));
+    icmp.set_be32::<4>(Be32::new(rest));
     Some(())
 }
 
 /// Sends the frame back where it came from.
 #[inline(always)]
-fn swap_macs<P: Packet>(packet: &P) -> Option<()> {
-    let view: View<'_, 12> = packet.view(0)?;
-    let (dmac, smac) = (view.mac::<{ offset::SMAC }>(), view.mac::<{ offset::DMAC }>());
-    rewrite::set_macs(packet, dmac, smac)
+fn turn_around<P: Packet>(packet: &P) -> Option<()> {
+    let (dmac, smac) = rewrite::macs(packet)?;
+    rewrite::set_macs(packet, smac, dmac)
+}
+
+/// Turns a segment of the client into its RST towards the instance, at the same place of the stream:
+/// for a connection that must not come to be although both ends have agreed on it.
+#[inline(always)]
+pub fn reset<A: Ip, P: Packet>(packet: &mut P, headers: &Headers<A>) -> Option<()> {
+    let at = headers.transport() + tcp::DATA_OFFSET;
+    let view: View<'_, 2> = packet.view(at)?;
+    let old = view.be16::<0>();
+    let new = Be16::new((old.get() & 0xf000) | u16::from(flag::RST | flag::ACK));
+    view.set_be16::<0>(new);
+    let change = Sum::zero().sub16(old.0).add16(new.0);
+    packet.update_transport(headers.transport() + tcp::CHECK, Sum::zero(), change, false)
 }

@@ -1,5 +1,7 @@
 //! Internet checksums: RFC 1071, incremental update RFC 1624.
 
+use crate::abi::Address;
+
 /// Adds 16-bit words in one's complement; order and byte order do not matter as long as all words
 /// are read the same way.
 #[derive(Clone, Copy)]
@@ -36,6 +38,22 @@ impl Sum {
         Self(self.0 + other.0)
     }
 
+    /// Adds an address.
+    #[inline(always)]
+    pub fn add_address<A: Address>(self, address: A) -> Self {
+        let words = address.words();
+        let sum = self.add32(words[0]);
+        if A::INDEX == 0 { sum } else { sum.add32(words[1]).add32(words[2]).add32(words[3]) }
+    }
+
+    /// Takes an address out.
+    #[inline(always)]
+    pub fn sub_address<A: Address>(self, address: A) -> Self {
+        let words = address.words();
+        let sum = self.sub32(words[0]);
+        if A::INDEX == 0 { sum } else { sum.sub32(words[1]).sub32(words[2]).sub32(words[3]) }
+    }
+
     /// Takes a 16-bit word out.
     #[inline(always)]
     pub const fn sub16(self, word: u16) -> Self {
@@ -46,6 +64,13 @@ impl Sum {
     #[inline(always)]
     pub const fn sub32(self, word: u32) -> Self {
         self.add32(!word)
+    }
+
+    /// The sum in 32 bits, as the kernel's checksum helpers take it.
+    #[inline(always)]
+    pub const fn folded(self) -> u32 {
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        ((sum & 0xffff_ffff) + (sum >> 32)) as u32
     }
 
     /// The checksum to store.

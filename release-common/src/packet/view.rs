@@ -2,8 +2,11 @@
 
 use core::marker::PhantomData;
 
+use bytemuck::Pod;
+
 use super::Packet;
-use crate::abi::{Be16, Be32};
+use super::checksum::Sum;
+use crate::abi::{Addr6, Be16, Be32};
 
 /// `N` bytes of a frame whose bounds were checked once; offsets into them are checked when the
 /// program is compiled.
@@ -42,6 +45,53 @@ impl<const N: usize> View<'_, N> {
         const { assert!(AT + 4 <= N) };
         // SAFETY: in bounds as above.
         Be32(unsafe { load(self.ptr.add(AT).cast::<u32>()) })
+    }
+
+    /// The IPv6 address at `AT`.
+    #[inline(always)]
+    pub fn addr6<const AT: usize>(&self) -> Addr6 {
+        const { assert!(AT + 16 <= N) };
+        let word = |at: usize| {
+            // SAFETY: AT + at + 4 <= N for the offsets below.
+            unsafe { load(self.ptr.add(AT + at).cast::<u32>()) }
+        };
+        Addr6([word(0), word(4), word(8), word(12)])
+    }
+
+    /// Stores an IPv6 address at `AT`.
+    #[inline(always)]
+    pub fn set_addr6<const AT: usize>(&self, value: Addr6) {
+        const { assert!(AT + 16 <= N) };
+        let set = |at: usize, word: u32| {
+            // SAFETY: AT + at + 4 <= N for the offsets below.
+            unsafe { store(self.ptr.add(AT + at).cast::<u32>(), word) }
+        };
+        set(0, value.0[0]);
+        set(4, value.0[1]);
+        set(8, value.0[2]);
+        set(12, value.0[3]);
+    }
+
+    /// All of it as a value of `N` bytes.
+    #[inline(always)]
+    pub fn pod<T: Pod>(&self) -> T {
+        const { assert!(size_of::<T>() == N) };
+        // SAFETY: `new`'s contract covers N bytes, and any bytes are a `T`.
+        unsafe { self.ptr.cast::<T>().read_unaligned() }
+    }
+
+    /// One's complement sum of all bytes. `N` is a multiple of 4.
+    #[inline(always)]
+    pub fn sum(&self) -> Sum {
+        const { assert!(N % 4 == 0) };
+        let mut sum = Sum::zero();
+        let mut at = 0;
+        while at < N {
+            // SAFETY: at + 4 <= N.
+            sum = sum.add32(unsafe { load(self.ptr.add(at).cast::<u32>()) });
+            at += 4;
+        }
+        sum
     }
 
     /// The six bytes of a MAC address at `AT`.

@@ -1,121 +1,332 @@
-//! The last leg: translate, find the way, send.
+//! The last leg: translate or encapsulate, find the way, send.
 
-use super::{Action, Decision, Deed, Outcome, Route, Seg, Tables};
-use crate::abi::{Endpoint4, backend_state, refusal};
-use crate::packet::Packet;
-use crate::packet::answer::{IcmpError, icmp_error, refuse};
-use crate::packet::rewrite::{Translate, route_ends, set_macs, translate};
+use super::decision::{Deed, Decision};
+use super::{FamilyTables, Outcome, Route};
+use crate::abi::{
+    Addr6, Backend, Be16, Be32, Endpoint, IPPROTO_TCP, Service, SnatSource, mode, refusal,
+};
+use crate::packet::answer::{IcmpError, IcmpKind, icmp_error, refuse, reset};
+use crate::packet::rewrite::{Ends, macs, set_macs, translate};
+use crate::packet::tunnel::{Tunnel, encapsulate};
+use crate::packet::{Headers, Ip, Packet, quote};
+use crate::placement::FlowHash;
 use crate::reason::Reason;
+
+/// First source port of GUE: the dynamic range (RFC 6335 §6).
+const FIRST_GUE_PORT: u16 = 49152;
+/// Smallest MTU that an ICMP error names: below, senders stop listening (RFC 791, RFC 8200 §5).
+const LEAST_MTU4: u16 = 68;
+const LEAST_MTU6: u16 = 1280;
+
+/// What delivering asks of the tables: routes of both families, since a tunnel may be of the other.
+pub trait Roads: FamilyTables<Be32> + FamilyTables<Addr6> {}
+impl<T: FamilyTables<Be32> + FamilyTables<Addr6>> Roads for T {}
+
+/// An error to answer the sender with, and why.
+type Answer = (IcmpError, Reason);
 
 /// Does what was decided.
 #[inline(always)]
-pub fn act<P: Packet, T: Tables>(
+pub fn act<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
     packet: &mut P,
     tables: &T,
-    segment: Seg<'_>,
-    decision: Decision,
+    headers: &Headers<A>,
+    decision: &Decision<A>,
 ) -> Outcome {
-    let Decision { deed, reason, backend, refusal, frontend } = decision;
-    match deed {
-        Deed::Pass => Outcome::pass(reason),
-        Deed::Drop => Outcome::drop(reason),
-        Deed::ToBackend => to_backend(packet, tables, segment, backend, reason),
-        Deed::ToClient => to_client(packet, tables, segment, backend, frontend),
-        Deed::Refuse => refused(packet, segment, refusal, reason),
+    let backend = decision.backend;
+    if backend != 0 && headers.ip.protocol != A::ICMP {
+        tables.traffic(backend, headers.ip.len, tables.now());
     }
-}
-
-/// Sends the packet to instance `backend`.
-#[inline(always)]
-fn to_backend<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: Seg<'_>,
-    backend: u32,
-    reason: Reason,
-) -> Outcome {
-    let endpoint = match tables.backend(backend) {
-        Some(entry) if entry.state == backend_state::USED => entry.endpoint(),
-        _ => return Outcome::drop(Reason::BrokenReference),
-    };
-    tables.traffic(backend, segment.ip_len, tables.now());
-    if segment.ttl <= 1 {
-        return answer(packet, segment, IcmpError::TimeExceeded, Reason::TtlExceeded);
-    }
-    let (source, destination) = route_ends(segment, Translate::Destination, endpoint);
-    match tables.route(source, destination, segment.tos, segment.ip_len) {
-        Route::TooBig(mtu) if segment.dont_fragment => {
-            answer(packet, segment, IcmpError::FragmentationNeeded(mtu), Reason::TooBig)
+    let done = match decision.deed {
+        Deed::Pass => Ok(Outcome::pass(decision.reason)),
+        Deed::Drop => Ok(Outcome::drop(decision.reason)),
+        Deed::Refuse => refused(packet, headers, decision),
+        Deed::ToClient => {
+            let way = to_client(decision);
+            forward(packet, tables, headers, &way, decision.reason)
         }
-        route => send(packet, segment, Translate::Destination, endpoint, route, reason),
-    }
-}
-
-/// Sends the packet back to the client, from the frontend's address.
-///
-/// A TTL used up and a packet too big are the kernel's to answer here: it sees the packet as the
-/// instance sent it, and quotes that.
-#[inline(always)]
-fn to_client<P: Packet, T: Tables>(
-    packet: &mut P,
-    tables: &T,
-    segment: Seg<'_>,
-    backend: u32,
-    frontend: Endpoint4,
-) -> Outcome {
-    tables.traffic(backend, segment.ip_len, tables.now());
-    if segment.ttl <= 1 {
-        return Outcome::pass(Reason::TtlExceeded);
-    }
-    let (source, destination) = route_ends(segment, Translate::Source, frontend);
-    match tables.route(source, destination, segment.tos, segment.ip_len) {
-        Route::TooBig(_) if segment.dont_fragment => Outcome::pass(Reason::TooBig),
-        route => send(packet, segment, Translate::Source, frontend, route, Reason::Replied),
-    }
-}
-
-#[inline(always)]
-fn send<P: Packet>(
-    packet: &mut P,
-    segment: Seg<'_>,
-    what: Translate,
-    to: Endpoint4,
-    route: Route,
-    reason: Reason,
-) -> Outcome {
-    match route {
-        Route::Via { ifindex, dmac, smac } => {
-            let done = translate(packet, segment, what, to, true)
-                .and_then(|()| set_macs(packet, dmac, smac));
-            match (done, ifindex) {
-                (None, _) => Outcome::drop(Reason::NoRoom),
-                (Some(()), None) => Outcome::bounce(reason),
-                (Some(()), Some(ifindex)) => Outcome { action: Action::Send, ifindex, reason },
+        Deed::ToBackend | Deed::Reset => {
+            let Some(entry) = tables.backend(backend).filter(|entry| entry.is_used()) else {
+                return Outcome::drop(Reason::BrokenReference);
+            };
+            let Some(service) = tables.service(entry.service) else {
+                return Outcome::drop(Reason::BrokenReference);
+            };
+            if matches!(decision.deed, Deed::Reset) && reset(packet, headers).is_none() {
+                return Outcome::drop(Reason::NoRoom);
+            }
+            match (service.mode, entry.version) {
+                (mode::IPIP | mode::GUE, 4) => {
+                    tunnel::<A, Be32, P, T>(packet, tables, headers, entry, service, decision)
+                }
+                (mode::IPIP | mode::GUE, _) => {
+                    tunnel::<A, Addr6, P, T>(packet, tables, headers, entry, service, decision)
+                }
+                _ => {
+                    let way = to_backend(headers, entry, service, decision.snat);
+                    forward(packet, tables, headers, &way, decision.reason)
+                }
             }
         }
-        Route::Kernel | Route::TooBig(_) => match translate(packet, segment, what, to, false) {
-            None => Outcome::drop(Reason::NoRoom),
-            Some(()) => Outcome::pass(Reason::HandedToKernel),
-        },
+    };
+    match done {
+        Ok(outcome) => outcome,
+        Err((error, why)) => answer(packet, headers, error, why),
     }
+    .about(backend)
+}
+
+/// Does what was decided about a packet of this host: its own stack sends it.
+#[inline(always)]
+pub fn act_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers<A>,
+    decision: &Decision<A>,
+) -> Outcome {
+    let outcome = match decision.deed {
+        Deed::ToClient => {
+            if headers.ip.protocol != A::ICMP {
+                tables.traffic(decision.backend, headers.ip.len, tables.now());
+            }
+            here(packet, headers, &to_client(decision).ends, decision.reason)
+        }
+        Deed::Drop => Outcome::drop(decision.reason),
+        _ => Outcome::pass(decision.reason),
+    };
+    outcome.about(decision.backend)
+}
+
+/// How a packet that is not encapsulated goes on.
+struct Way<A> {
+    /// The ends it gets.
+    ends: Ends<A>,
+    /// Source and destination of the route.
+    route: (A, A),
+    /// One of [`mode`].
+    mode: u8,
+    /// Towards the client.
+    reply: bool,
+}
+
+#[inline(always)]
+fn to_client<A: Ip>(decision: &Decision<A>) -> Way<A> {
+    let (frontend, client) = (decision.frontend, decision.client);
+    let ends = Ends {
+        source: frontend.addr,
+        destination: client.addr,
+        source_port: frontend.port,
+        destination_port: client.port,
+    };
+    Way { ends, route: (frontend.addr, client.addr), mode: mode::NAT, reply: true }
+}
+
+#[inline(always)]
+fn to_backend<A: Ip>(
+    headers: &Headers<A>,
+    entry: &Backend,
+    service: &Service,
+    snat: SnatSource,
+) -> Way<A> {
+    let unchanged = Ends::of(headers);
+    let to: A = entry.address();
+    if service.mode == mode::DSR {
+        let route = (headers.ip.source, to);
+        return Way { ends: unchanged, route, mode: mode::DSR, reply: false };
+    }
+    let mut ends = unchanged.to(Endpoint::new(to, Be16::new(entry.port), 0));
+    if snat.port != Be16(0)
+        && let Some(source) = service.snat_address(usize::from(snat.index))
+    {
+        ends = ends.from(Endpoint::new(source, snat.port, 0));
+    }
+    Way { ends, route: (ends.source, to), mode: service.mode, reply: false }
+}
+
+/// Translates the packet, or only addresses the frame (mode `dsr`: the instance has the frontend's
+/// address too), and sends it on.
+///
+/// # Errors
+/// What to answer the sender. In replies a TTL used up and a packet too big are the kernel's to
+/// answer: it sees the packet as the instance sent it, and quotes that.
+#[inline(always)]
+fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers<A>,
+    way: &Way<A>,
+    reason: Reason,
+) -> Result<Outcome, Answer> {
+    let ip = &headers.ip;
+    if way.mode == mode::LOCAL {
+        return Ok(here(packet, headers, &way.ends, reason));
+    }
+    let routed = mode::routed(way.mode);
+    if routed && ip.ttl <= 1 {
+        if way.reply {
+            return Ok(Outcome::pass(Reason::TtlExceeded));
+        }
+        return Err((IcmpError::new(IcmpKind::TimeExceeded, 0), Reason::TtlExceeded));
+    }
+    let (ifindex, dmac, smac) = match tables.route(way.route.0, way.route.1, ip.tos, ip.len) {
+        Route::Via { ifindex, dmac, smac } => (ifindex, dmac, smac),
+        Route::TooBig(mtu) if ip.dont_fragment || !routed => {
+            if way.reply {
+                return Ok(Outcome::pass(Reason::TooBig));
+            }
+            return Err((IcmpError::new(IcmpKind::TooBig, mtu), Reason::TooBig));
+        }
+        // To the kernel the packet is for this host.
+        _ if !routed => return Ok(Outcome::drop(Reason::NoNeighbour)),
+        _ => return Ok(here(packet, headers, &way.ends, Reason::HandedToKernel)),
+    };
+    if routed && rewritten(packet, headers, &way.ends, true).is_none()
+        || set_macs(packet, dmac, smac).is_none()
+    {
+        return Ok(Outcome::drop(Reason::NoRoom));
+    }
+    Ok(out(ifindex, reason))
+}
+
+/// Translates and leaves the packet to this host's stack.
+#[inline(always)]
+fn here<A: Ip, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    ends: &Ends<A>,
+    reason: Reason,
+) -> Outcome {
+    match rewritten(packet, headers, ends, false) {
+        None => Outcome::drop(Reason::NoRoom),
+        Some(()) => Outcome::pass(reason),
+    }
+}
+
+/// Gives the packet, or what an ICMP error quotes, other ends.
+#[inline(always)]
+fn rewritten<A: Ip, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    ends: &Ends<A>,
+    routed: bool,
+) -> Option<()> {
+    if headers.ip.protocol != A::ICMP {
+        return translate(packet, headers, ends, routed);
+    }
+    let quote = quote::quote(packet, headers).ok()?;
+    // What is quoted went the other way. An error on its way to an instance comes from any router,
+    // but is about a packet to the client.
+    let mut inner =
+        Ends { source: ends.destination, source_port: ends.destination_port, ..quote.ends };
+    if ends.source_port != Be16(0) {
+        inner.destination = ends.source;
+        inner.destination_port = ends.source_port;
+    }
+    let outer = (ends.source, ends.destination);
+    quote::translate_error(packet, headers, &quote, &inner, outer, routed)
+}
+
+#[inline(always)]
+fn out(ifindex: Option<u32>, reason: Reason) -> Outcome {
+    match ifindex {
+        None => Outcome::bounce(reason),
+        Some(ifindex) => Outcome::send(ifindex, reason),
+    }
+}
+
+/// Modes `ipip` and `gue`: the packet travels in another, as it is.
+///
+/// # Errors
+/// What to answer the sender.
+#[inline(always)]
+fn tunnel<A: Ip, B: Ip, P: Packet, T: FamilyTables<B>>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers<A>,
+    entry: &Backend,
+    service: &Service,
+    decision: &Decision<A>,
+) -> Result<Outcome, Answer> {
+    let hash = FlowHash::of(&headers.key_from_client());
+    let gue = service.mode == mode::GUE;
+    let tunnel = Tunnel {
+        source: vary(entry.tunnel_source::<B>(), entry.tunnel_bits, hash),
+        destination: entry.address::<B>(),
+        source_port: if gue { FIRST_GUE_PORT | hash.pick(1 << 14) as u16 } else { 0 },
+        destination_port: service.tunnel_port,
+    };
+    let overhead = tunnel.overhead() as u32;
+    let len = headers.ip.len + overhead;
+    let route = tables.route(tunnel.source, tunnel.destination, headers.ip.tos, len);
+    let (known, ifindex, ends) = match route {
+        Route::Via { ifindex, dmac, smac } => (true, ifindex, (dmac, smac)),
+        Route::TooBig(mtu) => {
+            let least = if A::VERSION == 4 { LEAST_MTU4 } else { LEAST_MTU6 };
+            let inner = mtu.saturating_sub(overhead as u16).max(least);
+            return Err((IcmpError::new(IcmpKind::TooBig, inner), Reason::TooBig));
+        }
+        Route::Kernel => match macs(packet) {
+            Some(macs) => (false, None, macs),
+            None => return Ok(Outcome::drop(Reason::NoRoom)),
+        },
+    };
+    if encapsulate(packet, headers, &tunnel, ends).is_none() {
+        return Ok(Outcome::drop(Reason::NoRoom));
+    }
+    Ok(if known { out(ifindex, decision.reason) } else { Outcome::pass(Reason::HandedToKernel) })
+}
+
+/// An outer source address that differs from flow to flow in its low bits, so that the receiving
+/// host spreads them over its queues.
+#[inline(always)]
+fn vary<B: Ip>(source: B, bits: u8, hash: FlowHash) -> B {
+    if bits == 0 {
+        return source;
+    }
+    let mask = Be32::new(u32::MAX >> (32 - u32::from(bits.min(32)))).0;
+    let mut words = source.words();
+    let last = if B::INDEX == 0 { 0 } else { 3 };
+    words[last] |= hash.for_split() & mask;
+    B::from_words(words)
 }
 
 /// Answers a new flow that cannot be placed, as the service wants it.
+///
+/// # Errors
+/// What to answer the sender.
 #[inline(always)]
-fn refused<P: Packet>(packet: &mut P, segment: Seg<'_>, how: u8, reason: Reason) -> Outcome {
-    match how {
-        refusal::REJECT => match refuse(packet, segment) {
-            Some(()) => Outcome::bounce(reason),
-            None => Outcome::drop(Reason::NoRoom),
-        },
-        refusal::PASS => Outcome::pass(reason),
-        _ => Outcome::drop(reason),
+fn refused<A: Ip, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    decision: &Decision<A>,
+) -> Result<Outcome, Answer> {
+    let reason = decision.reason;
+    match decision.refusal {
+        refusal::REJECT if headers.ip.protocol == IPPROTO_TCP => {
+            Ok(match refuse(packet, headers) {
+                Some(()) => Outcome::bounce(reason),
+                None => Outcome::drop(Reason::NoRoom),
+            })
+        }
+        refusal::REJECT => Err((IcmpError::new(IcmpKind::PortUnreachable, 0), reason)),
+        refusal::PASS => Ok(Outcome::pass(reason)),
+        _ => Ok(Outcome::drop(reason)),
     }
 }
 
+/// Answers a packet with an ICMP error; never an ICMP error itself (RFC 1122 §3.2.2), nor a
+/// fragment without its beginning.
 #[inline(always)]
-fn answer<P: Packet>(packet: &mut P, segment: Seg<'_>, error: IcmpError, why: Reason) -> Outcome {
-    match icmp_error(packet, segment, error) {
+fn answer<A: Ip, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    error: IcmpError,
+    why: Reason,
+) -> Outcome {
+    if headers.ip.protocol == A::ICMP || headers.ip.fragment.is_later() {
+        return Outcome::drop(why);
+    }
+    match icmp_error(packet, headers, error) {
         Some(()) => Outcome::bounce(why),
         None => Outcome::drop(Reason::NoRoom),
     }

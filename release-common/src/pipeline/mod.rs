@@ -1,289 +1,293 @@
 //! A packet's journey: parse → port filter → flow, embryo or new placement → lifecycle → rewrite →
 //! way out.
 //!
-//! Everything is generic over [`Packet`] (memory) and [`Tables`] (maps, clock, routes), and inlined
-//! into one program per context.
+//! Everything is generic over [`Packet`] (memory), [`FamilyTables`] (maps, clock, routes) and the
+//! address family. A decision is made in stages ([`Stage`]), then it is done ([`act`]): the kernel
+//! has a program for each, so that the verifier need not follow every way through one stage through
+//! all that may follow.
+//!
+//! * [`tcp`], [`udp`] – client → frontend; [`reply`] – instance → client;
+//! * [`icmp`] – errors about either; [`fragment`] – what has no transport header;
+//! * [`place`] – where a new flow goes, with [`session`], [`snat`]; [`open`] – how it comes to be;
+//!   [`trial`] – mid-flow packets without an entry;
+//! * [`deliver`] – what is decided gets done, by mode.
 
+mod adopt;
+mod decision;
 mod deliver;
-mod inbound;
+mod fragment;
+mod icmp;
+mod open;
 mod place;
-mod promote;
 mod reply;
+mod session;
+mod snat;
+mod tables;
+mod tcp;
 mod trial;
+mod udp;
 
-use crate::abi::{
-    Backend, BackendRef, Be16, Be32, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Service, Split,
-};
-use crate::packet::{self, Packet, Segment};
+pub use decision::{Action, Decision, Outcome};
+pub use deliver::{Roads, act, act_egress};
+pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
+pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables};
+
+use crate::abi::FlowKey;
+use crate::packet::{self, Headers, Ip, Link, Packet};
 use crate::reason::Reason;
 use crate::shared::Shared;
+use crate::tcp::word::FlowWord;
 
-/// What becomes of the packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// On to the host's own stack.
-    Pass,
-    /// Gone.
-    Drop,
-    /// Out of the interface it came in by.
-    Bounce,
-    /// Out of interface [`Outcome::ifindex`].
-    Send,
-}
-
-/// What becomes of the packet, and why.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outcome {
-    /// The verdict.
-    pub action: Action,
-    /// Interface to send out of, 0 unless the verdict is [`Action::Send`].
-    pub ifindex: u32,
-    /// The reason, counted by the caller.
-    pub reason: Reason,
-}
-
-impl Outcome {
-    /// Leaves the packet to the host.
-    #[inline(always)]
-    pub const fn pass(reason: Reason) -> Self {
-        Self { action: Action::Pass, ifindex: 0, reason }
-    }
-
-    /// Drops the packet.
-    #[inline(always)]
-    pub const fn drop(reason: Reason) -> Self {
-        Self { action: Action::Drop, ifindex: 0, reason }
-    }
-
-    /// Sends the packet out of the interface it came in by.
-    #[inline(always)]
-    pub const fn bounce(reason: Reason) -> Self {
-        Self { action: Action::Bounce, ifindex: 0, reason }
-    }
-}
-
-/// What to do with a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Deed {
-    /// Leave it to the host, untouched.
-    Pass,
-    /// Drop it.
-    Drop,
-    /// Send it to the instance.
-    ToBackend,
-    /// Send it back to the client, as if from the frontend.
-    ToClient,
-    /// Refuse a new flow.
-    Refuse,
-}
-
-/// What the tables say about a packet, before anything is done to it. Deciding and acting are
-/// apart so that acting exists once in the program, not once for each way to a decision.
-///
-/// A plain struct, every field always set: in an enum the compiler leaves fields of other variants
-/// undefined, and the verifier then finds pointers where numbers are expected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Decision {
-    deed: Deed,
-    reason: Reason,
-    /// The instance it goes to or came from.
-    backend: u32,
-    /// One of [`crate::abi::refusal`].
-    refusal: u8,
-    /// The frontend it must seem to come from.
-    frontend: Endpoint4,
-}
-
-impl Decision {
-    const NONE: Self = Self {
-        deed: Deed::Drop,
-        reason: Reason::BrokenReference,
-        backend: 0,
-        refusal: 0,
-        frontend: Endpoint4::tcp(Be32(0), Be16(0)),
+/// Handles one frame of family `A` that came in by an interface.
+#[inline(always)]
+pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
+    packet: &mut P,
+    tables: &T,
+    link: Link,
+) -> Outcome {
+    let headers = match packet::parse::<A, P>(packet, link) {
+        Ok(headers) => headers,
+        Err(reason) => return Outcome::pass(reason),
     };
-
-    #[inline(always)]
-    const fn pass(reason: Reason) -> Self {
-        Self { deed: Deed::Pass, reason, ..Self::NONE }
-    }
-
-    #[inline(always)]
-    const fn drop(reason: Reason) -> Self {
-        Self { deed: Deed::Drop, reason, ..Self::NONE }
-    }
-
-    #[inline(always)]
-    const fn to_backend(backend: u32, reason: Reason) -> Self {
-        Self { deed: Deed::ToBackend, reason, backend, ..Self::NONE }
-    }
-
-    #[inline(always)]
-    const fn to_client(backend: u32, frontend: Endpoint4) -> Self {
-        Self { deed: Deed::ToClient, reason: Reason::Replied, backend, frontend, ..Self::NONE }
-    }
-
-    #[inline(always)]
-    const fn refuse(refusal: u8, reason: Reason) -> Self {
-        Self { deed: Deed::Refuse, reason, refusal, ..Self::NONE }
+    let mut next = first(packet, tables, &headers);
+    loop {
+        next = match next.stage {
+            Stage::Decided => return act(packet, tables, &headers, &next.decision),
+            Stage::Tcp => tcp_stage(packet, tables, &headers),
+            Stage::Udp => udp_stage(packet, tables, &headers),
+            Stage::Place => place_stage(packet, tables, &headers),
+            Stage::Reply => reply_stage(packet, tables, &headers),
+            Stage::Answer => answer_stage(packet, tables, &headers),
+            Stage::Rest => rest_stage(packet, tables, &headers),
+        };
     }
 }
 
-/// The way to a destination.
+/// The stages of a decision. In the kernel each is a program of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Route {
-    /// Send it ourselves.
-    Via {
-        /// Interface, or `None` for the one the packet came in by.
-        ifindex: Option<u32>,
-        /// Next hop's MAC.
-        dmac: [u8; 6],
-        /// Interface's MAC.
-        smac: [u8; 6],
-    },
-    /// The kernel must find the way: no neighbour yet, a local address, an interface that is not
-    /// managed, forwarding off.
-    Kernel,
-    /// Larger than the way takes (MTU in bytes).
-    TooBig(u16),
-}
-
-/// Whether an insert may replace an entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Insert {
-    /// Only if there is none.
-    New,
-    /// Whatever there is.
-    Replace,
-}
-
-/// Why an insert failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InsertError {
-    /// Another CPU was first.
-    Exists,
-    /// No room, or the kernel would not take its lock here.
-    Refused,
-}
-
-/// Counted steps, as indices of 64-bit fields in [`crate::abi::Counters`].
 #[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Counter {
-    /// `placed`
-    Placed = 0,
-    /// `trials`
-    Trials,
-    /// `embryos_ended`
-    EmbryosEnded,
-    /// `opened`
-    Opened,
-    /// `adopted`
-    Adopted,
-    /// `closed_fin`
-    ClosedFin,
-    /// `closed_rst`
-    ClosedRst,
-    /// `superseded`
-    Superseded,
-    /// `reopened`
-    Reopened,
-    /// `refused`
-    Refused,
-    /// `untracked`
-    Untracked,
-    /// `unverified`
-    Unverified,
+pub enum Stage {
+    /// The decision stands.
+    Decided = 0,
+    /// TCP to a frontend's port, of no live flow.
+    Tcp,
+    /// UDP to a frontend's port, of no live flow.
+    Udp,
+    /// To a frontend, of no flow: a new one, or one that nothing is kept of.
+    Place,
+    /// From an instance's port.
+    Reply,
+    /// From an instance, of no live flow.
+    Answer,
+    /// ICMP, later fragments.
+    Rest,
 }
 
-/// What the pipeline asks of its surroundings: BPF maps and helpers in the kernel, hash tables in
-/// tests.
-pub trait Tables {
-    /// Jiffies.
-    fn now(&self) -> u64;
-    /// A tag for a new entry's state word, different for each incarnation of an element.
-    fn tag(&self) -> u32;
-    /// Whether some frontend uses this port.
-    fn is_frontend_port(&self, port: Be16) -> bool;
-    /// Whether some instance uses this port.
-    fn is_backend_port(&self, port: Be16) -> bool;
-    /// The service of a frontend.
-    fn frontend(&self, at: &Endpoint4) -> Option<FrontendRef>;
-    /// The instance at an address.
-    fn backend_at(&self, at: &Endpoint4) -> Option<BackendRef>;
-    /// A service.
-    fn service(&self, id: u32) -> Option<&Service>;
-    /// An instance.
-    fn backend(&self, id: u32) -> Option<&Backend>;
-    /// The split in force. Read once per placement: replacing it is the barrier.
-    fn split(&self, service: u32) -> Option<&Split>;
-    /// The instance in the slot of a ring that `hash` falls on; `None` if the ring is empty.
-    fn instance(&self, ring: u32, hash: crate::placement::FlowHash) -> Option<u32>;
-    /// Whether the flow table takes no new flows.
-    fn table_full(&self) -> bool;
-    /// A flow.
-    fn flow(&self, key: &FlowKey4) -> Option<Shared<'_, Flow>>;
-    /// Adds a flow.
-    ///
-    /// # Errors
-    /// See [`InsertError`].
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow, how: Insert) -> Result<(), InsertError>;
-    /// An embryo.
-    fn embryo(&self, key: &FlowKey4) -> Option<Shared<'_, Embryo>>;
-    /// Adds an embryo if there is none.
-    ///
-    /// # Errors
-    /// See [`InsertError`].
-    fn insert_embryo(&self, key: &FlowKey4, embryo: &Embryo) -> Result<(), InsertError>;
-    /// Removes an embryo.
-    fn remove_embryo(&self, key: &FlowKey4);
-    /// Counts a step of an instance.
-    fn count(&self, backend: u32, counter: Counter);
-    /// Counts a packet of an instance.
-    fn traffic(&self, backend: u32, bytes: u16, now: u64);
-    /// Changes the number of live flows of a service.
-    fn live_flows(&self, service: u32, change: i64);
-    /// Counts a new entry of the flow table.
-    fn entry_added(&self);
-    /// Tells user space ([`crate::abi::event_kind`]).
-    fn event(&self, kind: u32, key: &FlowKey4, backend: u32, generation: u32);
-    /// The way of an IPv4 packet of `len` bytes.
-    fn route(&self, source: Be32, destination: Be32, tos: u8, len: u16) -> Route;
+/// What a stage says.
+#[derive(Clone, Copy)]
+pub struct Next<A> {
+    /// The stage that is next.
+    pub stage: Stage,
+    /// The decision, if it stands.
+    pub decision: Decision<A>,
 }
 
-/// Handles one frame.
-#[inline(always)]
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Outcome {
-    match packet::parse(packet) {
-        Err(reason) => Outcome::pass(reason),
-        Ok(segment) => {
-            let decision = decide(packet, tables, &segment);
-            deliver::act(packet, tables, &segment, decision)
-        }
+impl<A: Ip> Next<A> {
+    #[inline(always)]
+    fn stage(stage: Stage) -> Self {
+        Self { stage, decision: Decision::pass(Reason::NotOurPort) }
     }
+
+    /// The decision about a packet; others of the same datagram are to follow it.
+    #[inline(always)]
+    fn decided<T: FamilyTables<A>>(
+        tables: &T,
+        headers: &Headers<A>,
+        decision: Decision<A>,
+    ) -> Self {
+        if headers.is_first_fragment() {
+            fragment::note(tables, headers, &decision);
+        }
+        Self { stage: Stage::Decided, decision }
+    }
+}
+
+/// First stage: what is not ours, and what belongs to a live flow from the client's side.
+#[inline(always)]
+pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Rest);
+    }
+    if tables.is_frontend_port(headers.destination_port) {
+        let (live, stage) = if headers.is_tcp() {
+            (tcp::live(tables, headers), Stage::Tcp)
+        } else {
+            (udp::live(tables, headers), Stage::Udp)
+        };
+        return match live {
+            Some(decision) => Next::decided(tables, headers, decision),
+            None => Next::stage(stage),
+        };
+    }
+    if tables.is_backend_port(headers.source_port) {
+        return Next::stage(Stage::Reply);
+    }
+    Next::decided(tables, headers, Decision::pass(Reason::NotOurPort))
+}
+
+/// What a stage on the client's side may find.
+enum Inbound<A> {
+    /// The decision.
+    Decided(Decision<A>),
+    /// No flow: it is to be placed.
+    Place,
+    /// It is to no frontend of ours. It may still be from an instance.
+    NotOurs,
 }
 
 #[inline(always)]
-fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
-    let mut reason = Reason::NotOurPort;
-    if tables.is_frontend_port(segment.destination_port) {
-        if let Some(decision) = inbound::inbound(packet, tables, segment) {
-            return decision;
+fn after_inbound<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+    found: Inbound<A>,
+) -> Next<A> {
+    match found {
+        Inbound::Decided(decision) => Next::decided(tables, headers, decision),
+        Inbound::Place => Next::stage(Stage::Place),
+        Inbound::NotOurs if tables.is_backend_port(headers.source_port) => {
+            Next::stage(Stage::Reply)
         }
-        reason = Reason::NotOurAddress;
+        Inbound::NotOurs => Next::decided(tables, headers, Decision::pass(Reason::NotOurAddress)),
     }
-    if tables.is_backend_port(segment.source_port) {
-        return reply::reply(packet, tables, segment);
+}
+
+/// See [`Stage::Tcp`].
+#[inline(always)]
+pub fn tcp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    after_inbound(tables, headers, tcp::inbound(packet, tables, headers))
+}
+
+/// See [`Stage::Udp`].
+#[inline(always)]
+pub fn udp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    after_inbound(tables, headers, udp::inbound(packet, tables, headers))
+}
+
+/// See [`Stage::Place`].
+#[inline(always)]
+pub fn place_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    Next::decided(tables, headers, place::begin(packet, tables, headers))
+}
+
+/// See [`Stage::Reply`].
+#[inline(always)]
+pub fn reply_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    match reply::live(tables, headers) {
+        Some(decision) => Next::decided(tables, headers, decision),
+        None => Next::stage(Stage::Answer),
     }
-    Decision::pass(reason)
+}
+
+/// See [`Stage::Answer`].
+#[inline(always)]
+pub fn answer_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    Next::decided(tables, headers, reply::answer(packet, tables, headers))
+}
+
+/// See [`Stage::Rest`].
+#[inline(always)]
+pub fn rest_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    let decision = if headers.ip.fragment.is_later() {
+        fragment::follow(tables, headers)
+    } else {
+        icmp::decide(packet, tables, headers)
+    };
+    Next { stage: Stage::Decided, decision }
+}
+
+/// First stage for what this host is about to send: replies of instances on it.
+#[inline(always)]
+pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Next<A> {
+    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Rest);
+    }
+    if tables.is_backend_port(headers.source_port) {
+        return Next::stage(Stage::Reply);
+    }
+    Next::decided(tables, headers, Decision::pass(Reason::NotOurPort))
+}
+
+/// [`Stage::Rest`] for what this host is about to send.
+#[inline(always)]
+pub fn rest_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    let decision = if headers.ip.fragment.is_later() {
+        fragment::follow(tables, headers)
+    } else {
+        icmp::decide_egress(packet, tables, headers)
+    };
+    Next { stage: Stage::Decided, decision }
+}
+
+/// Handles one frame of family `A` that this host is about to send.
+#[inline(always)]
+pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &mut P,
+    tables: &T,
+    link: Link,
+) -> Outcome {
+    let headers = match packet::parse::<A, P>(packet, link) {
+        Ok(headers) => headers,
+        Err(reason) => return Outcome::pass(reason),
+    };
+    let mut next = first_egress(tables, &headers);
+    loop {
+        next = match next.stage {
+            Stage::Reply => reply_stage(packet, tables, &headers),
+            Stage::Answer => answer_stage(packet, tables, &headers),
+            Stage::Rest => rest_egress(packet, tables, &headers),
+            _ => return act_egress(packet, tables, &headers, &next.decision),
+        };
+    }
 }
 
 /// Counts what [`crate::tcp::lifecycle::observe`] reports.
 #[inline(always)]
-fn count_step<T: Tables>(
+fn count_step<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    key: &FlowKey4,
-    flow: Shared<'_, Flow>,
+    key: &FlowKey<A>,
+    flow: Shared<'_, crate::abi::Flow>,
     step: crate::tcp::lifecycle::Step,
 ) {
     use crate::abi::event_kind;
@@ -298,13 +302,13 @@ fn count_step<T: Tables>(
         Step::ClosedRst => (Counter::ClosedRst, -1, event_kind::CLOSED),
         Step::Reopened => (Counter::Reopened, 1, event_kind::REOPENED),
     };
-    let backend = flow.backend().get();
+    let (backend, generation) = (flow.backend().get(), flow.generation().get());
     tables.count(backend, counter);
     if let Some(entry) = tables.backend(backend) {
-        tables.live_flows(entry.service, change);
+        tables.add_live_flows(entry.service, change);
+        if FlowWord(flow.state().get()).in_session() {
+            session::change(tables, key.client, entry.service, change);
+        }
     }
-    tables.event(kind, key, backend, flow.generation().get());
+    tables.event(kind, key, backend, generation);
 }
-
-/// The segment as the functions of this module pass it around.
-type Seg<'a> = &'a Segment;

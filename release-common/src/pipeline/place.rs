@@ -1,89 +1,107 @@
-//! Placing a new flow.
+//! Where a new flow goes: test rule, then session, then split; and what may speak against it.
 
-use super::{Counter, Decision, Insert, InsertError, Seg, Tables};
-use crate::abi::{Embryo, FRONTENDS_PER_SERVICE, FlowKey4, Service};
-use crate::packet::{Packet, window_scale};
+use super::{Counter, Decision, FamilyTables, InsertError, Refusal, Tables, session, snat};
+use crate::abi::{
+    Be16, Embryo, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, Service, SnatSource,
+    conversation, mode, service_flag,
+};
+use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::EmbryoWord;
+use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::verifier::forget;
 
 /// Instances tried on one ring when a sibling frontend's flow is in the way.
 const COLLISION_TRIES: u32 = 4;
+/// What stands for a client that is not translated.
+pub const ITSELF: SnatSource = SnatSource { port: Be16(0), index: 0, pad: 0 };
 
-/// Where a packet without a live flow was sent.
-pub struct Target<'a> {
+/// What a packet without a live flow was sent to.
+pub struct Target<'a, A> {
     /// Its flow key.
-    pub key: FlowKey4,
+    pub key: FlowKey<A>,
     /// Its service's id.
     pub service_id: u32,
+    /// A test frontend's ring; 0: by the split.
+    pub ring: u32,
     /// Its service.
     pub service: &'a Service,
 }
 
-/// Places a SYN by the split in force and sends it to the instance.
-#[inline(always)]
-pub fn place<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    segment: Seg<'_>,
-    to: &Target<'_>,
-) -> Decision {
-    let hash = FlowHash::of(&to.key);
-    let Some(split) = tables.split(to.service_id) else {
-        return Decision::refuse(to.service.when_empty, Reason::NoVersion);
-    };
-    let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize)) else {
-        return Decision::refuse(to.service.when_empty, Reason::NoVersion);
-    };
-    if tables.table_full() {
-        return Decision::refuse(to.service.when_full, Reason::TableFull);
+impl<'a, A: Ip> Target<'a, A> {
+    /// A frontend of a service.
+    #[inline(always)]
+    pub const fn new(key: FlowKey<A>, at: FrontendRef, service: &'a Service) -> Self {
+        Self { key, service_id: at.service, ring: at.ring, service }
     }
-    let backend = match choose(tables, to, entry.ring, hash) {
-        Ok(backend) => backend,
-        Err(reason) => return Decision::refuse(to.service.when_empty, reason),
-    };
-    // The instance never sees it.
-    if segment.ttl <= 1 {
-        return Decision::to_backend(backend, Reason::Placed);
+
+    /// Whether a packet reaches the instance: the TTL counts where it is routed.
+    #[inline(always)]
+    pub const fn reaches(&self, headers: &Headers<A>) -> bool {
+        headers.ip.ttl > 1 || !mode::routed(self.service.mode)
     }
-    let embryo = Embryo {
-        state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
-        backend,
-        generation: split.generation,
-        created: tables.now() as u32,
-        client_seq: segment.seq,
-    };
-    match tables.insert_embryo(&to.key, &embryo) {
-        Ok(()) => {
-            tables.count(backend, Counter::Placed);
-            // Both of two CPUs that placed siblings on one instance at once see it here.
-            if collides(tables, to, backend) {
-                if let Some(mine) = tables.embryo(&to.key) {
-                    end_embryo(tables, &to.key, mine, EmbryoWord(embryo.state));
-                }
-                return Decision::drop(Reason::PortCollision);
-            }
-            Decision::to_backend(backend, Reason::Placed)
+
+    /// The hash that places its flow.
+    #[inline(always)]
+    pub fn hash(&self) -> FlowHash {
+        if self.service.conversation == conversation::CLIENT {
+            FlowHash::of_client(self.key.client, self.service_id)
+        } else {
+            FlowHash::of(&self.key)
         }
-        // The other CPU's choice holds.
-        Err(InsertError::Exists) => match tables.embryo(&to.key) {
-            Some(winner) => {
-                let backend = winner.backend().get();
-                Decision::to_backend(backend, Reason::SynRepeated)
-            }
-            None => Decision::drop(Reason::EmbryoBusy),
-        },
-        Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
     }
+}
+
+/// Where a new flow goes.
+#[derive(Clone, Copy)]
+pub struct Choice {
+    /// The instance.
+    pub backend: u32,
+    /// Generation stamped into the flow.
+    pub generation: u32,
+    /// Who chose, beside `placed`: [`Counter::Placed`] if nobody but the split.
+    pub by: Counter,
+}
+
+/// Chooses the instance for a new flow.
+#[inline(always)]
+pub fn choose<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+) -> Result<Choice, Reason> {
+    let hash = to.hash();
+    let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
+    let generation = split.generation;
+    let mut ring = to.ring;
+    if ring == 0 && to.service.has(service_flag::RULES) {
+        ring = tables.rule(to.service_id, to.key.client).unwrap_or(0);
+    }
+    let ruled = ring != 0;
+    if !ruled {
+        if to.service.conversation == conversation::CLIENT
+            && let Some((backend, generation)) = session::pinned(tables, to)
+        {
+            return Ok(Choice { backend, generation, by: Counter::Sticky });
+        }
+        let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize))
+        else {
+            return Err(Reason::NoVersion);
+        };
+        ring = entry.rings[A::INDEX];
+    }
+    // Which way it was found is of no interest from here on.
+    ring = forget(u64::from(ring), u64::from(generation)) as u32;
+    let backend = on_ring(tables, to, ring, hash)?;
+    Ok(Choice { backend, generation, by: if ruled { Counter::Ruled } else { Counter::Placed } })
 }
 
 /// The instance for a hash on a ring, avoiding those that a sibling frontend's flow of the same
 /// client port already uses: after translation the two would be one.
 #[inline(always)]
-fn choose<T: Tables>(
+fn on_ring<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    to: &Target<'_>,
+    to: &Target<'_, A>,
     ring: u32,
     hash: FlowHash,
 ) -> Result<u32, Reason> {
@@ -100,30 +118,209 @@ fn choose<T: Tables>(
     Err(Reason::PortCollision)
 }
 
-/// Whether a sibling frontend has an open flow or handshake of this client port on `backend`.
+/// A new flow admitted, or the refusal.
+struct Admitted {
+    /// Where it goes.
+    choice: Choice,
+    /// What stands for its client.
+    snat: SnatSource,
+}
+
+/// Places a new flow if table and limits allow, and counts it if they do not.
 #[inline(always)]
-fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
-    if to.service.frontend_count < 2 {
+fn admit<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+) -> Result<Admitted, Decision<A>> {
+    let service = to.service;
+    let choice = match choose(tables, to) {
+        Ok(choice) => choice,
+        Err(reason) => {
+            let kind = match reason {
+                Reason::PortCollision => Refusal::Ports,
+                _ => Refusal::Empty,
+            };
+            return Err(refuse(tables, to, service.when_empty, kind, reason));
+        }
+    };
+    if tables.table_full() {
+        if mode::one_way(service.mode) {
+            tables.count(choice.backend, Counter::Untracked);
+            return Err(Decision::to_backend(choice.backend, ITSELF, Reason::Untracked));
+        }
+        return Err(refuse(tables, to, service.when_full, Refusal::Full, Reason::TableFull));
+    }
+    let max = u64::from(service.max_flows);
+    if max != 0 && tables.live_flows(to.service_id) >= max {
+        return Err(refuse(tables, to, service.when_full, Refusal::MaxFlows, Reason::MaxFlows));
+    }
+    if service.flow_interval != 0
+        && !tables.within_rate(to.service_id, service.flow_interval, service.flow_burst)
+    {
+        return Err(refuse(tables, to, service.when_full, Refusal::Rate, Reason::FlowRate));
+    }
+    let mut snat = ITSELF;
+    if service.mode == mode::SNAT {
+        match snat::claim(tables, to, choice.backend) {
+            Some(claimed) => snat = claimed,
+            None => {
+                let how = service.when_full;
+                return Err(refuse(tables, to, how, Refusal::Ports, Reason::NoSourcePort));
+            }
+        }
+    }
+    Ok(Admitted { choice, snat })
+}
+
+#[inline(always)]
+fn refuse<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    how: u8,
+    kind: Refusal,
+    reason: Reason,
+) -> Decision<A> {
+    tables.count_refusal(to.service_id, kind);
+    Decision::refuse(how, reason)
+}
+
+/// A packet to a frontend, of no flow: begins one, or is sent on without.
+#[inline(always)]
+pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Decision<A> {
+    let key = headers.key_from_client();
+    let Some(at) = tables.frontend(&key.frontend()) else {
+        return Decision::pass(Reason::NotOurAddress);
+    };
+    let Some(service) = tables.service(at.service) else {
+        return Decision::drop(Reason::BrokenReference);
+    };
+    let to = Target::new(key, at, service);
+    let (tcp, syn) = (headers.is_tcp(), headers.has(flag::SYN));
+    // Mid-flow in a one-way mode: its answer would not pass here, so it cannot be adopted.
+    let untracked = tcp && !syn;
+    if untracked || !tcp && service.conversation == conversation::DATAGRAM {
+        return untold(tables, &to, untracked);
+    }
+    let scale = if tcp { window_scale(packet, headers) } else { None };
+    place(tables, headers, &to, EmbryoWord::syn(tables.tag(), scale))
+}
+
+/// Sends a packet where a new flow would go, and keeps nothing of it: conversation `datagram`, or
+/// (`untracked`) a connection that has no entry.
+#[inline(always)]
+fn untold<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    untracked: bool,
+) -> Decision<A> {
+    let (counter, reason) = if untracked {
+        (Counter::Untracked, Reason::Untracked)
+    } else {
+        (Counter::Datagrams, Reason::Datagram)
+    };
+    match choose(tables, to) {
+        Ok(choice) => {
+            tables.count(choice.backend, counter);
+            Decision::to_backend(choice.backend, ITSELF, reason)
+        }
+        Err(reason) if untracked => Decision::drop(reason),
+        Err(reason) => refuse(tables, to, to.service.when_empty, Refusal::Empty, reason),
+    }
+}
+
+/// What a frontend that was taken away belonged to, by the entries it left.
+#[inline(always)]
+pub fn former<T: Tables>(
+    tables: &T,
+    flow: Option<Shared<'_, Flow>>,
+    embryo: Option<Shared<'_, Embryo>>,
+) -> Option<FrontendRef> {
+    let of_flow = flow.map(|flow| flow.backend().get());
+    let owner = of_flow.or(embryo.map(|embryo| embryo.backend().get()))?;
+    Some(FrontendRef { service: tables.backend(owner)?.service, ring: 0 })
+}
+
+/// Places a new flow and notes it as an embryo whose word is `state`.
+#[inline(always)]
+fn place<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+    to: &Target<'_, A>,
+    state: EmbryoWord,
+) -> Decision<A> {
+    let Admitted { choice, snat } = match admit(tables, to) {
+        Ok(admitted) => admitted,
+        Err(decision) => return decision,
+    };
+    let backend = choice.backend;
+    // The instance never sees it.
+    if !to.reaches(headers) {
+        return Decision::to_backend(backend, snat, Reason::Placed);
+    }
+    let embryo = Embryo {
+        state: state.0,
+        backend,
+        generation: choice.generation,
+        created: tables.now() as u32,
+        client_seq: headers.seq,
+        snat,
+        pad: 0,
+    };
+    match tables.insert_embryo(&to.key, &embryo) {
+        Ok(()) => {
+            tables.count(backend, Counter::Placed);
+            if !matches!(choice.by, Counter::Placed) {
+                tables.count(backend, choice.by);
+            }
+            // Both of two CPUs that placed siblings on one instance at once see it here.
+            if collides(tables, to, backend) {
+                if let Some(mine) = tables.embryo(&to.key) {
+                    end_embryo(tables, &to.key, mine, state);
+                }
+                return Decision::drop(Reason::PortCollision);
+            }
+            Decision::to_backend(backend, snat, Reason::Placed)
+        }
+        // The other CPU's choice holds.
+        Err(InsertError::Exists) => match tables.embryo(&to.key) {
+            Some(winner) => {
+                let (backend, snat) = (winner.backend().get(), winner.snat().get());
+                Decision::to_backend(backend, snat, Reason::SynRepeated)
+            }
+            None => Decision::drop(Reason::EmbryoBusy),
+        },
+        Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
+    }
+}
+
+/// Whether a sibling frontend has an open flow or handshake of this client port on `backend`, and
+/// replies could not be told apart.
+#[inline(always)]
+fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: u32) -> bool {
+    if to.service.frontend_count::<A>() < 2
+        || !matches!(to.service.mode, mode::NAT | mode::LOCAL)
+    {
         return false;
     }
-    let socket = tables.backend(backend).map(|entry| entry.endpoint());
+    let socket = tables.backend(backend).map(|entry| entry.endpoint::<A>(0));
     // An instance may have had another id before.
     let same = |id: u32| {
         id == backend
-            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint()) == socket
+            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint::<A>(0)) == socket
     };
-    for index in 0..FRONTENDS_PER_SERVICE {
-        if index as u32 >= to.service.frontend_count {
-            break;
-        }
-        let sibling = to.service.frontends[index];
-        if sibling.addr == to.key.frontend && sibling.port == to.key.frontend_port {
+    for index in 0..FRONTENDS_PER_FAMILY {
+        let Some(sibling) = to.service.frontend::<A>(index) else { break };
+        if sibling == to.key.frontend() || sibling.proto != to.key.proto {
             continue;
         }
-        let key = FlowKey4 { frontend: sibling.addr, frontend_port: sibling.port, ..to.key };
+        let key = FlowKey::between(to.key.client(), sibling);
         if let Some(flow) = tables.flow(&key)
             && same(flow.backend().get())
-            && crate::tcp::word::FlowWord(flow.state().get()).is_live()
+            && FlowWord(flow.state().get()).is_live()
         {
             return true;
         }
@@ -139,9 +336,9 @@ fn collides<T: Tables>(tables: &T, to: &Target<'_>, backend: u32) -> bool {
 /// Takes an embryo down: whoever swaps its word counts and removes it. Returns whether that was
 /// this call.
 #[inline(always)]
-pub fn end_embryo<T: Tables>(
+pub fn end_embryo<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    key: &FlowKey4,
+    key: &FlowKey<A>,
     embryo: Shared<'_, Embryo>,
     word: EmbryoWord,
 ) -> bool {
@@ -154,17 +351,14 @@ pub fn end_embryo<T: Tables>(
     true
 }
 
-/// Adds a flow and counts its entry.
+/// What a live entry says of where its packets go.
 #[inline(always)]
-pub fn add_flow<T: Tables>(
-    tables: &T,
-    key: &FlowKey4,
-    flow: &crate::abi::Flow,
-    how: Insert,
-) -> Result<(), InsertError> {
-    tables.insert_flow(key, flow, how)?;
-    if matches!(how, Insert::New) {
-        tables.entry_added();
-    }
-    Ok(())
+pub fn to_flow<A: Ip>(flow: Shared<'_, Flow>, reason: Reason) -> Decision<A> {
+    Decision::to_backend(flow.backend().get(), flow.snat().get(), reason)
+}
+
+/// What an embryo says of where its packets go.
+#[inline(always)]
+pub fn to_embryo<A: Ip>(embryo: Shared<'_, Embryo>, reason: Reason) -> Decision<A> {
+    Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason)
 }

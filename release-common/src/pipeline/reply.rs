@@ -1,9 +1,13 @@
 //! Instance → client.
 
-use super::place::end_embryo;
-use super::{Counter, Decision, Seg, Tables, count_step, trial};
-use crate::abi::{BackendRef, Embryo, Endpoint4, FRONTENDS_PER_SERVICE, Flow, FlowKey4, Service};
-use crate::packet::{Packet, flag, window_scale};
+use super::open::NotOpened;
+use super::place::{Target, end_embryo};
+use super::{Counter, Decision, FamilyTables, adopt, count_step, trial, udp};
+use crate::abi::{
+    Be16, Embryo, Endpoint, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, IPPROTO_UDP, Service,
+    SnatKey, SnatSource, conversation,
+};
+use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::lifecycle::{Step, mark_restart, observe};
@@ -12,101 +16,243 @@ use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 /// Most data a SYN can carry.
 const MAX_SYN_DATA: u32 = 65_535;
 
-/// Handles a packet from a port that some instance uses.
+/// A packet from a port that some instance uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
-pub fn reply<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Decision {
-    let sender = Endpoint4::tcp(segment.source, segment.source_port);
-    let Some(from) = tables.backend_at(&sender) else {
-        return Decision::pass(Reason::NotOurAddress);
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Option<Decision<A>> {
+    let who = match sender(tables, headers.source(), headers.destination()) {
+        Ok(who) => who,
+        Err(reason) => return Some(Decision::pass(reason)),
     };
-    let Some(service) = tables.service(from.service) else {
-        return Decision::drop(Reason::BrokenReference);
+    if who.service.conversation == conversation::DATAGRAM && headers.ip.protocol == IPPROTO_UDP {
+        return Some(stateless(&who));
+    }
+    if headers.is_tcp() && headers.has(flag::SYN) {
+        return None;
+    }
+    for index in 0..FRONTENDS_PER_FAMILY {
+        let frontend = who.frontend(index)?;
+        let key = FlowKey::between(who.client, frontend);
+        if frontend.proto == who.instance.proto
+            && let Some(flow) = tables.flow(&key)
+            && who.is(tables, flow.backend().get(), flow.snat().get())
+            && FlowWord(flow.state().get()).is_live()
+        {
+            if !headers.is_tcp() {
+                udp::touch(tables, flow, FlowWord(flow.state().get()), true);
+            } else if headers.ip.ttl > 1 {
+                let step = observe(flow, End::Server, headers, tables.now() as u32);
+                count_step(tables, &key, flow, step);
+            }
+            return Some(to_client(&key, flow.backend().get()));
+        }
+    }
+    None
+}
+
+/// Handles a packet that [`live`] left.
+#[inline(always)]
+pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Decision<A> {
+    let who = match sender(tables, headers.source(), headers.destination()) {
+        Ok(who) => who,
+        Err(reason) => return Decision::pass(reason),
     };
-    let who = Sender { from, endpoint: sender, service };
+    let Some((frontend, entry)) = find(tables, &who) else {
+        return Decision::pass(Reason::NotOurFlow);
+    };
+    let to = who.target(frontend);
+    match entry {
+        Entry::Flow(flow) if headers.is_tcp() => tracked(packet, tables, headers, &to, flow, &who),
+        Entry::Embryo(embryo) if headers.is_tcp() => {
+            handshake(packet, tables, headers, &to, embryo)
+        }
+        Entry::Flow(flow) => {
+            udp::touch(tables, flow, FlowWord(flow.state().get()), true);
+            to_client(&to.key, flow.backend().get())
+        }
+        Entry::Embryo(embryo) => answered(tables, &to, embryo),
+    }
+}
+
+/// To the client of a flow, as if from its frontend.
+#[inline(always)]
+pub fn to_client<A: Ip>(key: &FlowKey<A>, backend: u32) -> Decision<A> {
+    Decision::to_client(backend, key.client(), key.frontend(), Reason::Replied)
+}
+
+/// An instance that sends, and its service.
+pub struct Sender<'a, A> {
+    /// Where it sends from.
+    pub instance: Endpoint<A>,
+    /// The client that it sends to.
+    pub client: Endpoint<A>,
+    /// One of the ids of the instance.
+    pub backend: u32,
+    /// Its service's id.
+    pub service_id: u32,
+    /// Its service.
+    pub service: &'a Service,
+    /// Mode `snat`: the only frontend it can be about, and the port that stands for the client's.
+    only: Endpoint<A>,
+    snat_port: Be16,
+}
+
+impl<'a, A: Ip> Sender<'a, A> {
+    /// The `index`-th frontend that it may be about.
+    #[inline(always)]
+    fn frontend(&self, index: usize) -> Option<Endpoint<A>> {
+        if self.snat_port == Be16(0) {
+            return self.service.frontend::<A>(index);
+        }
+        if index == 0 { Some(self.only) } else { None }
+    }
+
+    /// Whether instance `backend`, behind this translated source, is the sender: the same id, or
+    /// another id of its address.
+    #[inline(always)]
+    fn is<T: FamilyTables<A>>(&self, tables: &T, backend: u32, snat: SnatSource) -> bool {
+        snat.port == self.snat_port
+            && (backend == self.backend
+                || tables
+                    .backend(backend)
+                    .is_some_and(|entry| entry.endpoint::<A>(self.instance.proto) == self.instance))
+    }
+
+    /// The flow between its client and a frontend.
+    #[inline(always)]
+    pub fn target(&self, frontend: Endpoint<A>) -> Target<'a, A> {
+        let at = FrontendRef { service: self.service_id, ring: 0 };
+        Target::new(FlowKey::between(self.client, frontend), at, self.service)
+    }
+}
+
+/// Whose packet it is that goes from `instance` to `receiver`.
+///
+/// # Errors
+/// The reason to leave the packet alone.
+#[inline(always)]
+pub fn sender<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    instance: Endpoint<A>,
+    receiver: Endpoint<A>,
+) -> Result<Sender<'_, A>, Reason> {
+    let (mut client, mut only, mut snat_port) = (receiver, instance, Be16(0));
+    let (backend, service_id) = match tables.backend_at(&instance) {
+        Some(from) => (from.backend, from.service),
+        None => {
+            let key = SnatKey {
+                source: receiver.addr,
+                instance: instance.addr,
+                source_port: receiver.port,
+                instance_port: instance.port,
+                proto: instance.proto,
+                pad: [0; 3],
+            };
+            let of = tables.snat_owner(&key).ok_or(Reason::NotOurAddress)?;
+            let entry = tables.backend(of.backend).ok_or(Reason::BrokenReference)?;
+            (client, only, snat_port) = (of.key.client(), of.key.frontend(), receiver.port);
+            (of.backend, entry.service)
+        }
+    };
+    let service = tables.service(service_id).ok_or(Reason::BrokenReference)?;
+    Ok(Sender { instance, client, backend, service_id, service, only, snat_port })
+}
+
+/// An entry of one of the two tables.
+#[derive(Clone, Copy)]
+pub enum Entry<'a> {
+    /// A flow.
+    Flow(Shared<'a, Flow>),
+    /// An embryo.
+    Embryo(Shared<'a, Embryo>),
+}
+
+/// Finds the flow or embryo that a packet of an instance belongs to, and its frontend: a live flow,
+/// else an embryo, else a closed flow.
+#[inline(always)]
+pub fn find<'a, A: Ip, T: FamilyTables<A>>(
+    tables: &'a T,
+    who: &Sender<'_, A>,
+) -> Option<(Endpoint<A>, Entry<'a>)> {
     // Entries are kept together with their frontend, not its place in the list: the verifier would
     // follow each place as a path of its own.
-    let (mut live, mut closed) = (None, None);
+    let mut closed = None;
     // The second pass finds a handshake that was promoted between the two look-ups.
     for _ in 0..2 {
         closed = None;
-        for index in 0..FRONTENDS_PER_SERVICE {
+        for index in 0..FRONTENDS_PER_FAMILY {
             let Some(frontend) = who.frontend(index) else { break };
-            if let Some(flow) = tables.flow(&who.key(segment, frontend))
-                && who.is(tables, flow.backend().get())
+            if frontend.proto == who.instance.proto
+                && let Some(flow) = tables.flow(&FlowKey::between(who.client, frontend))
+                && who.is(tables, flow.backend().get(), flow.snat().get())
             {
                 match FlowWord(flow.state().get()).phase() {
-                    Phase::Live => {
-                        live = Some((frontend, flow));
-                        break;
-                    }
+                    Phase::Live => return Some((frontend, Entry::Flow(flow))),
                     Phase::Dead => {}
                     Phase::ClosedFin | Phase::ClosedRst => closed = Some((frontend, flow)),
                 }
             }
         }
-        if live.is_some() {
-            break;
-        }
         // A closed flow is no hit while a new handshake is under way.
-        for index in 0..FRONTENDS_PER_SERVICE {
+        for index in 0..FRONTENDS_PER_FAMILY {
             let Some(frontend) = who.frontend(index) else { break };
-            let key = who.key(segment, frontend);
-            if let Some(embryo) = tables.embryo(&key)
-                && who.is(tables, embryo.backend().get())
+            if frontend.proto == who.instance.proto
+                && let Some(embryo) = tables.embryo(&FlowKey::between(who.client, frontend))
+                && who.is(tables, embryo.backend().get(), embryo.snat().get())
             {
-                return handshake(packet, tables, segment, &key, embryo, &who);
+                return Some((frontend, Entry::Embryo(embryo)));
             }
         }
     }
-    match live.or(closed) {
-        Some((frontend, flow)) => {
-            tracked(packet, tables, segment, &who.key(segment, frontend), flow, &who)
-        }
-        None => Decision::pass(Reason::NotOurFlow),
-    }
+    let (frontend, flow) = closed?;
+    Some((frontend, Entry::Flow(flow)))
 }
 
-/// The instance a packet came from, and its service.
-struct Sender<'a> {
-    from: BackendRef,
-    endpoint: Endpoint4,
-    service: &'a Service,
-}
-
-impl Sender<'_> {
-    /// The `index`-th frontend of its service.
-    #[inline(always)]
-    fn frontend(&self, index: usize) -> Option<Endpoint4> {
-        if index as u32 >= self.service.frontend_count {
-            return None;
-        }
-        self.service.frontends.get(index).copied()
-    }
-
-    /// The key that a flow to a frontend would have.
-    #[inline(always)]
-    fn key(&self, segment: Seg<'_>, to: Endpoint4) -> FlowKey4 {
-        FlowKey4::tcp(segment.destination, segment.destination_port, to.addr, to.port)
-    }
-
-    /// Whether instance `backend` is the sender: the same id, or an earlier id of its address.
-    #[inline(always)]
-    fn is<T: Tables>(&self, tables: &T, backend: u32) -> bool {
-        backend == self.from.backend
-            || tables.backend(backend).is_some_and(|entry| entry.endpoint() == self.endpoint)
-    }
-}
-
-/// A packet of a flow that we have.
+/// Conversation `datagram`: the service has one UDP frontend of this family.
 #[inline(always)]
-fn tracked<P: Packet, T: Tables>(
+pub fn stateless<A: Ip>(who: &Sender<'_, A>) -> Decision<A> {
+    for index in 0..FRONTENDS_PER_FAMILY {
+        let Some(frontend) = who.service.frontend::<A>(index) else { break };
+        if frontend.proto == IPPROTO_UDP {
+            return Decision::to_client(who.backend, who.client, frontend, Reason::Replied);
+        }
+    }
+    Decision::pass(Reason::NotOurFlow)
+}
+
+/// UDP: the instance answered the first datagram.
+#[inline(always)]
+fn answered<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    embryo: Shared<'_, Embryo>,
+) -> Decision<A> {
+    if !matches!(EmbryoWord(embryo.state().get()).phase(), EmbryoPhase::Syn) {
+        return Decision::drop(Reason::EmbryoBusy);
+    }
+    let backend = embryo.backend().get();
+    let old = tables.flow(&to.key).map(|flow| (flow, FlowWord(flow.state().get())));
+    match udp::converse(tables, to, embryo, old, true) {
+        Ok(()) | Err(NotOpened::Busy) => {}
+        Err(NotOpened::Full) => tables.count(backend, Counter::Untracked),
+        Err(NotOpened::Limit) => return Decision::drop(Reason::MaxFlows),
+    }
+    to_client(&to.key, backend)
+}
+
+/// A segment of a flow that we have.
+#[inline(always)]
+fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
-    segment: Seg<'_>,
-    key: &FlowKey4,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     flow: Shared<'_, Flow>,
-    who: &Sender<'_>,
-) -> Decision {
+    who: &Sender<'_, A>,
+) -> Decision<A> {
     let word = FlowWord(flow.state().get());
     let live = word.is_live();
     if segment.has(flag::SYN) {
@@ -114,38 +260,42 @@ fn tracked<P: Packet, T: Tables>(
         if !live {
             return Decision::pass(Reason::NotOurFlow);
         }
-        restarted(packet, tables, segment, key, (flow, word), who);
-    } else if segment.ttl > 1 {
+        restarted(packet, tables, segment, &to.key, (flow, word), who);
+    } else if segment.ip.ttl > 1 {
         let step = observe(flow, End::Server, segment, tables.now() as u32);
-        count_step(tables, key, flow, step);
+        count_step(tables, &to.key, flow, step);
         if !live && matches!(step, Step::Unverified) {
             return Decision::pass(Reason::NotOurFlow);
         }
     }
-    let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
-    Decision::to_client(flow.backend().get(), frontend)
+    to_client(&to.key, flow.backend().get())
 }
 
 /// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old
 /// connection. The client's acknowledgement will begin the new one.
 #[inline(always)]
-fn restarted<P: Packet, T: Tables>(
+fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
-    segment: Seg<'_>,
-    key: &FlowKey4,
+    segment: &Headers<A>,
+    key: &FlowKey<A>,
     (flow, word): (Shared<'_, Flow>, FlowWord),
-    who: &Sender<'_>,
+    who: &Sender<'_, A>,
 ) {
     let Some(embryo) = tables.embryo(key) else { return };
-    if who.is(tables, embryo.backend().get()) && syn_acked(packet, segment, embryo) {
+    if who.is(tables, embryo.backend().get(), embryo.snat().get())
+        && syn_acked(packet, segment, embryo) {
         mark_restart(flow, word);
     }
 }
 
 /// Takes the instance's SYN-ACK into the embryo. Returns whether it answers the client's SYN.
 #[inline(always)]
-fn syn_acked<P: Packet>(packet: &P, segment: Seg<'_>, embryo: Shared<'_, Embryo>) -> bool {
+fn syn_acked<A: Ip, P: Packet>(
+    packet: &P,
+    segment: &Headers<A>,
+    embryo: Shared<'_, Embryo>,
+) -> bool {
     let word = EmbryoWord(embryo.state().get());
     if !segment.has(flag::SYN | flag::ACK)
         || !acks_syn(segment, embryo)
@@ -159,49 +309,47 @@ fn syn_acked<P: Packet>(packet: &P, segment: Seg<'_>, embryo: Shared<'_, Embryo>
 
 /// Whether a segment acknowledges the client's SYN, with Fast Open (RFC 7413) its data too.
 #[inline(always)]
-fn acks_syn(segment: Seg<'_>, embryo: Shared<'_, Embryo>) -> bool {
+fn acks_syn<A: Ip>(segment: &Headers<A>, embryo: Shared<'_, Embryo>) -> bool {
     segment.ack.wrapping_sub(embryo.client_seq().get().wrapping_add(1)) <= MAX_SYN_DATA
 }
 
 /// The instance's answer to a handshake or to a mid-flow trial.
 #[inline(always)]
-fn handshake<P: Packet, T: Tables>(
+fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
-    segment: Seg<'_>,
-    key: &FlowKey4,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     embryo: Shared<'_, Embryo>,
-    who: &Sender<'_>,
-) -> Decision {
+) -> Decision<A> {
     let word = EmbryoWord(embryo.state().get());
     let backend = embryo.backend().get();
     match word.phase() {
         EmbryoPhase::Ended => return Decision::drop(Reason::EmbryoBusy),
         EmbryoPhase::Trial => {
-            return trial::answered(tables, segment, key, who.from.service, embryo);
+            return trial::answered(tables, segment, to, embryo);
         }
         EmbryoPhase::Syn | EmbryoPhase::SynAck => {
             let answers_syn = segment.has(flag::ACK) && acks_syn(segment, embryo);
             let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
                 && segment.seq == word.server_seq().wrapping_add(1);
-            if segment.has(flag::RST) && segment.ttl > 1 && (answers_syn || in_sequence) {
-                if end_embryo(tables, key, embryo, word) {
+            if segment.has(flag::RST) && segment.ip.ttl > 1 && (answers_syn || in_sequence) {
+                if end_embryo(tables, &to.key, embryo, word) {
                     tables.count(backend, Counter::Refused);
                 }
             } else if segment.has(flag::SYN) {
                 syn_acked(packet, segment, embryo);
             } else if answers_syn
                 && !segment.has(flag::RST)
-                && segment.ttl > 1
-                && tables.flow(key).is_none()
+                && segment.ip.ttl > 1
+                && tables.flow(&to.key).is_none()
             {
                 // It goes on talking: it has the connection, whatever we saw of the handshake.
-                trial::adopt(tables, segment, key, who.from.service, embryo, word);
+                adopt::adopt(tables, segment, to, embryo, word);
             } else {
                 tables.count(backend, Counter::Unverified);
             }
         }
     }
-    let frontend = Endpoint4::tcp(key.frontend, key.frontend_port);
-    Decision::to_client(backend, frontend)
+    to_client(&to.key, backend)
 }

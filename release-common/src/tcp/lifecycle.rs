@@ -11,7 +11,7 @@
 use super::after;
 use super::word::{End, FlowWord, Phase};
 use crate::abi::{Flow, Side};
-use crate::packet::{Segment, flag};
+use crate::packet::{Headers, Ip, flag};
 use crate::shared::{Field, Shared};
 use crate::verifier::forget;
 
@@ -37,6 +37,8 @@ const MAX_BEHIND: u32 = 1 << 24;
 /// How far behind what was sent an acknowledgement may be, in bytes: the largest window there is
 /// (RFC 7323 §2.3).
 const MAX_UNACKED: u32 = 1 << 30;
+/// Most bytes of an IP packet.
+const MAX_PACKET: u32 = 65_535;
 /// Attempts to change a word that other CPUs change too. Each failure means that another packet of
 /// the same flow made progress.
 const ATTEMPTS: usize = 4;
@@ -126,12 +128,12 @@ impl Step {
 
 /// Judges `segment` by what is known of its sender and its receiver.
 #[inline(always)]
-pub const fn judge(
+pub const fn judge<A: Ip>(
     word: FlowWord,
     from: End,
     me: &Side,
     peer: &Side,
-    segment: &Segment,
+    segment: &Headers<A>,
 ) -> Option<Facts> {
     let to = match from {
         End::Client => End::Server,
@@ -157,8 +159,11 @@ pub const fn judge(
     }
     Some(Facts {
         reset: false,
-        // An ACK that overtook the FIN has counted it already.
-        fin: segment.has(flag::FIN) && !after(me.next, data_end.wrapping_add(1)),
+        // An ACK that overtook the FIN has counted it already. That of a fragmented segment stands
+        // somewhere in a later fragment.
+        fin: segment.has(flag::FIN)
+            && !segment.is_first_fragment()
+            && !after(me.next, data_end.wrapping_add(1)),
         acks_fin: word.fin_seen(to) && segment.ack == peer.fin,
         beyond_fin: word.fin_seen(from)
             && (after(segment.seq, me.fin)
@@ -170,17 +175,35 @@ pub const fn judge(
 const NOTHING: Facts =
     Facts { reset: false, fin: false, acks_fin: false, beyond_fin: false, alive: false };
 
+/// What a server may have said whose packets do not pass here: everything that fits. The client's
+/// own next number then is all that a RST is judged by.
+#[inline(always)]
+const fn unseen_peer<A: Ip>(me: &Side, segment: &Headers<A>) -> Side {
+    Side {
+        next: segment.ack,
+        ack: me.next,
+        edge: me.next.wrapping_add(MAX_UNACKED),
+        fin: 0,
+    }
+}
+
 /// Takes a segment of a tracked flow into account: time stamps, numbers, state. One that fits the
 /// numbers of neither end changes nothing. SYNs are not for this function.
 #[inline(always)]
-pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -> Step {
+pub fn observe<A: Ip>(
+    flow: Shared<'_, Flow>,
+    from: End,
+    segment: &Headers<A>,
+    now: u32,
+) -> Step {
     let word = FlowWord(flow.state().get());
     let (mine, theirs) = match from {
         End::Client => (flow.client(), flow.server()),
         End::Server => (flow.server(), flow.client()),
     };
     let me = mine.get();
-    let facts = judge(word, from, &me, &theirs.get(), segment).unwrap_or(NOTHING);
+    let peer = if word.one_way() { unseen_peer(&me, segment) } else { theirs.get() };
+    let facts = judge(word, from, &me, &peer, segment).unwrap_or(NOTHING);
     let facts = Facts::from_bits(forget(facts.bits(), word.0));
     // Packets that fit nothing keep no entry alive, and a client's none that is closed.
     let counts = (facts.alive || facts.reset) && (word.is_live() || matches!(from, End::Server));
@@ -200,12 +223,12 @@ pub fn observe(flow: Shared<'_, Flow>, from: End, segment: &Segment, now: u32) -
 
 /// Stores what a valid segment says of its sender. Returns whether it carried new data.
 #[inline(always)]
-fn remember(
+fn remember<A: Ip>(
     mine: &Field<'_, Side>,
     me: Side,
     word: FlowWord,
     from: End,
-    segment: &Segment,
+    segment: &Headers<A>,
     facts: Facts,
 ) -> bool {
     let mut new = me;
@@ -231,6 +254,20 @@ fn remember(
     new_data && segment.payload() > 0
 }
 
+/// Takes into account where a fragmented segment ends: known by its last fragment only.
+#[inline(always)]
+pub fn extend(flow: Shared<'_, Flow>, from: End, end: u32) {
+    let mine = match from {
+        End::Client => flow.client(),
+        End::Server => flow.server(),
+    };
+    let mut side = mine.get();
+    if after(end, side.next) && end.wrapping_sub(side.next) <= MAX_PACKET {
+        side.next = end;
+        mine.set(side);
+    }
+}
+
 /// Marks a flow whose instance answered a new SYN, see [`FlowWord::restart`]. `first` is the word
 /// that was judged.
 #[inline(always)]
@@ -250,7 +287,7 @@ fn change(flow: Shared<'_, Flow>, first: FlowWord, from: End, facts: Facts) -> S
 /// Changes the state word of the incarnation that `first` was read from, with one compare-and-swap,
 /// tried again where another CPU changed it meanwhile. Returns the words before and after.
 #[inline(always)]
-fn update(
+pub fn update(
     flow: Shared<'_, Flow>,
     first: FlowWord,
     next: impl Fn(FlowWord) -> FlowWord,

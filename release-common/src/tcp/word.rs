@@ -4,6 +4,8 @@
 //! a delete while a program on another CPU may still hold its pointer; that program's
 //! compare-and-swap then fails because the tag is another.
 
+use crate::abi::mode;
+
 /// Phases of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -20,7 +22,8 @@ pub enum Phase {
 /// State word of a flow.
 ///
 /// Bits 0–1 phase · 4 client's FIN seen · 5 server's FIN seen · 6 client's FIN acknowledged ·
-/// 7 server's FIN acknowledged · 8 dying · 9 restart · 16–19 client's window scale ·
+/// 7 server's FIN acknowledged · 8 dying · 9 restart · 10 replied (UDP) ·
+/// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 16–19 client's window scale ·
 /// 20–23 server's window scale · 32–63 tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowWord(pub u64);
@@ -30,6 +33,11 @@ const FIN_SEEN: u32 = 4;
 const FIN_ACKED: u32 = 6;
 const DYING: u64 = 1 << 8;
 const RESTART: u64 = 1 << 9;
+const REPLIED: u64 = 1 << 10;
+const IN_SESSION: u64 = 1 << 11;
+const ONE_WAY: u64 = 1 << 12;
+const ROUTED: u64 = 1 << 13;
+const QUIC: u64 = 1 << 14;
 const BOTH_ACKED: u64 = 3 << FIN_ACKED;
 const CLIENT_SCALE: u32 = 16;
 const SERVER_SCALE: u32 = 20;
@@ -150,6 +158,62 @@ impl FlowWord {
     #[inline(always)]
     pub const fn with_restart(self) -> Self {
         Self(self.0 | RESTART)
+    }
+
+    /// UDP: whether the instance has answered.
+    #[inline(always)]
+    pub const fn replied(self) -> bool {
+        self.0 & REPLIED != 0
+    }
+
+    /// The word after the instance answered.
+    #[inline(always)]
+    pub const fn with_replied(self) -> Self {
+        Self(self.0 | REPLIED)
+    }
+
+    /// Whether the flow is counted in its client's session.
+    #[inline(always)]
+    pub const fn in_session(self) -> bool {
+        self.0 & IN_SESSION != 0
+    }
+
+    /// The word of a flow that is counted in its client's session, or is not.
+    #[inline(always)]
+    pub const fn with_session(self, joined: bool) -> Self {
+        Self(self.0 & !IN_SESSION | if joined { IN_SESSION } else { 0 })
+    }
+
+    /// Whether only the client's packets pass here.
+    #[inline(always)]
+    pub const fn one_way(self) -> bool {
+        self.0 & ONE_WAY != 0
+    }
+
+    /// Whether its packets are routed, so that one with a TTL of 1 does not arrive.
+    #[inline(always)]
+    pub const fn routed(self) -> bool {
+        self.0 & ROUTED != 0
+    }
+
+    /// The word of a flow of a service with this mode, see [`crate::abi::mode`].
+    #[inline(always)]
+    pub const fn with_mode(self, mode: u8) -> Self {
+        let one_way = if mode::one_way(mode) { ONE_WAY } else { 0 };
+        let routed = if mode::routed(mode) { ROUTED } else { 0 };
+        Self(self.0 & !(ONE_WAY | ROUTED) | one_way | routed)
+    }
+
+    /// Whether its packets carry QUIC connection ids, which come before the tuple.
+    #[inline(always)]
+    pub const fn quic(self) -> bool {
+        self.0 & QUIC != 0
+    }
+
+    /// The word of a QUIC flow, or of another.
+    #[inline(always)]
+    pub const fn with_quic(self, quic: bool) -> Self {
+        Self(self.0 & !QUIC | if quic { QUIC } else { 0 })
     }
 
     /// Shift of `end`'s window.

@@ -1,9 +1,10 @@
-//! Client → frontend.
+//! Client → frontend, TCP.
 
-use super::promote::promote;
-use super::{Counter, Decision, Seg, Tables, count_step, place, trial};
-use crate::abi::{Embryo, Endpoint4, Flow, FlowKey4};
-use crate::packet::{Packet, flag, window_scale};
+use super::open::promote;
+use super::place::{self, Target, to_embryo, to_flow};
+use super::{Counter, Decision, FamilyTables, Inbound, count_step, trial};
+use crate::abi::{Embryo, Flow, FlowKey, mode};
+use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::lifecycle::observe;
@@ -31,36 +32,43 @@ enum Case<'a> {
     Nothing(Reason),
 }
 
-/// Handles a packet to a port that some frontend uses. `None`: to no frontend of ours.
+/// A packet to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
-pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -> Option<Decision> {
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, segment: &Headers<A>) -> Option<Decision<A>> {
+    let key = segment.key_from_client();
+    let flow = tables.flow(&key)?;
+    let word = FlowWord(flow.state().get());
+    if !word.is_live() || word.restart() || segment.has(flag::SYN) {
+        return None;
+    }
+    Some(tracked(tables, segment, &key, flow))
+}
+
+/// Handles a packet that [`live`] left.
+#[inline(always)]
+pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    segment: &Headers<A>,
+) -> Inbound<A> {
     let key = segment.key_from_client();
     let flow = tables.flow(&key);
     // Read once: everything that follows is about this incarnation of the element.
     let word = flow.map(|flow| FlowWord(flow.state().get()));
-    if let (Some(flow), Some(word)) = (flow, word)
-        && word.is_live()
-        && !word.restart()
-        && !segment.has(flag::SYN)
-    {
-        return Some(tracked(tables, segment, &key, flow));
-    }
-    let frontend = tables.frontend(&Endpoint4::tcp(key.frontend, key.frontend_port));
     let embryo = tables.embryo(&key);
-    let service_id = match frontend {
-        Some(frontend) => frontend.service,
+    let at = match tables.frontend(&key.frontend()) {
+        Some(frontend) => frontend,
         // A frontend that was taken away keeps its flows and handshakes; nothing begins there.
-        None if segment.has(flag::SYN) => return None,
-        None => {
-            let of_flow = flow.map(|flow| flow.backend().get());
-            let owner = of_flow.or(embryo.map(|embryo| embryo.backend().get()))?;
-            tables.backend(owner)?.service
-        }
+        None if segment.has(flag::SYN) => return Inbound::NotOurs,
+        None => match place::former(tables, flow, embryo) {
+            Some(former) => former,
+            None => return Inbound::NotOurs,
+        },
     };
-    let Some(service) = tables.service(service_id) else {
-        return Some(Decision::drop(Reason::BrokenReference));
+    let Some(service) = tables.service(at.service) else {
+        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
     };
-    let to = place::Target { key, service_id, service };
+    let to = Target::new(key, at, service);
     // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
     // closed one.
     let (flow, word) = if embryo.is_none() {
@@ -69,12 +77,16 @@ pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -
     } else {
         (flow, word)
     };
-    Some(match classify(segment, flow.zip(word), embryo) {
+    Inbound::Decided(match classify(segment, &to, flow.zip(word), embryo) {
         Case::Tracked(flow) => tracked(tables, segment, &key, flow),
         Case::Repeated(flow) => repeated(packet, tables, segment, &to, flow),
-        Case::Begin(embryo) => begin(packet, tables, segment, &to, embryo),
+        Case::Begin(embryo) => match begin(tables, segment, &to, embryo) {
+            Some(decision) => decision,
+            None => return Inbound::Place,
+        },
         Case::Completes(embryo, word, old) => promote(tables, segment, &to, embryo, word, old),
         Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
+        Case::MidFlow(_) if mode::one_way(service.mode) => return Inbound::Place,
         Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
         Case::Nothing(reason) => Decision::drop(reason),
     })
@@ -82,8 +94,9 @@ pub fn inbound<P: Packet, T: Tables>(packet: &P, tables: &T, segment: Seg<'_>) -
 
 /// Judges a packet that is not simply a live flow's.
 #[inline(always)]
-fn classify<'a>(
-    segment: Seg<'_>,
+fn classify<'a, A: Ip>(
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     flow: Option<(Shared<'a, Flow>, FlowWord)>,
     embryo: Option<Shared<'a, Embryo>>,
 ) -> Case<'a> {
@@ -103,7 +116,7 @@ fn classify<'a>(
             };
         }
         return match embryo {
-            Some((embryo, seen)) if completes(embryo, seen, segment) => {
+            Some((embryo, seen)) if completes(to, embryo, seen, segment) => {
                 Case::Completes(embryo, seen, Some((flow, word)))
             }
             Some((embryo, seen)) if aborts(embryo, seen, segment) => Case::Handshake(embryo),
@@ -127,27 +140,37 @@ fn classify<'a>(
     match seen.phase() {
         EmbryoPhase::Ended => Case::Nothing(Reason::EmbryoBusy),
         EmbryoPhase::Trial => Case::MidFlow(Some(embryo)),
-        _ if completes(embryo, seen, segment) => Case::Completes(embryo, seen, None),
+        _ if completes(to, embryo, seen, segment) => Case::Completes(embryo, seen, None),
         _ => Case::Handshake(embryo),
     }
 }
 
-/// Whether a segment is the acknowledgement that completes a handshake.
+/// Whether a segment is the acknowledgement that completes a handshake. In one-way modes the
+/// instance's SYN-ACK does not pass here, and the client's word is all there is.
 #[inline(always)]
-fn completes(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: Seg<'_>) -> bool {
+fn completes<A: Ip>(
+    to: &Target<'_, A>,
+    embryo: Shared<'_, Embryo>,
+    word: EmbryoWord,
+    segment: &Headers<A>,
+) -> bool {
     let ahead = segment.seq.wrapping_sub(embryo.client_seq().get().wrapping_add(1));
     let early = segment.ack.wrapping_sub(word.server_seq().wrapping_add(1));
-    matches!(word.phase(), EmbryoPhase::SynAck)
+    let answered = match word.phase() {
+        EmbryoPhase::SynAck => early < MAX_EARLY_DATA,
+        EmbryoPhase::Syn => mode::one_way(to.service.mode),
+        _ => false,
+    };
+    answered
         && segment.has(flag::ACK)
         && segment.flags & (flag::RST | flag::SYN) == 0
         && ahead < MAX_EARLY_DATA
-        && early < MAX_EARLY_DATA
-        && segment.ttl > 1
+        && to.reaches(segment)
 }
 
 /// Whether a segment is the client's RST of a handshake.
 #[inline(always)]
-fn aborts(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: Seg<'_>) -> bool {
+fn aborts<A: Ip>(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: &Headers<A>) -> bool {
     matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         && segment.has(flag::RST)
         && segment.seq == embryo.client_seq().get().wrapping_add(1)
@@ -155,83 +178,78 @@ fn aborts(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: Seg<'_>) -> boo
 
 /// A packet of a flow that we have.
 #[inline(always)]
-fn tracked<T: Tables>(
+fn tracked<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    segment: Seg<'_>,
-    key: &FlowKey4,
+    segment: &Headers<A>,
+    key: &FlowKey<A>,
     flow: Shared<'_, Flow>,
-) -> Decision {
+) -> Decision<A> {
     // A TTL used up means that the instance never sees the segment.
-    if segment.ttl > 1 && !segment.has(flag::SYN) {
+    let arrives = segment.ip.ttl > 1 || !FlowWord(flow.state().get()).routed();
+    if arrives && !segment.has(flag::SYN) {
         let step = observe(flow, End::Client, segment, tables.now() as u32);
         count_step(tables, key, flow, step);
     }
-    Decision::to_backend(flow.backend().get(), Reason::Forwarded)
+    to_flow(flow, Reason::Forwarded)
 }
 
 /// A packet of a handshake that does not complete it.
 #[inline(always)]
-fn handshake<T: Tables>(
+fn handshake<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    segment: Seg<'_>,
-    to: &place::Target<'_>,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     embryo: Shared<'_, Embryo>,
-) -> Decision {
-    let backend = embryo.backend().get();
+) -> Decision<A> {
+    let decision = to_embryo(embryo, Reason::Forwarded);
     let in_sequence = segment.seq == embryo.client_seq().get().wrapping_add(1);
-    if segment.has(flag::RST) && in_sequence && segment.ttl > 1 {
+    if segment.has(flag::RST) && in_sequence && to.reaches(segment) {
         place::end_embryo(tables, &to.key, embryo, EmbryoWord(embryo.state().get()));
     } else {
-        tables.count(backend, Counter::Unverified);
+        tables.count(decision.backend, Counter::Unverified);
     }
-    Decision::to_backend(backend, Reason::Forwarded)
+    decision
 }
 
-/// A SYN without a live flow: a repeated one stays with its handshake's instance, a new one is
-/// placed by the split in force.
+/// A SYN without a live flow: a repeated one stays with its handshake's instance, a new one is to be
+/// placed (`None`).
 #[inline(always)]
-fn begin<P: Packet, T: Tables>(
-    packet: &P,
+fn begin<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    segment: Seg<'_>,
-    to: &place::Target<'_>,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     embryo: Option<Shared<'_, Embryo>>,
-) -> Decision {
-    if let Some(embryo) = embryo {
-        let word = EmbryoWord(embryo.state().get());
-        let same = embryo.client_seq().get() == segment.seq;
-        match word.phase() {
-            EmbryoPhase::Ended => return Decision::drop(Reason::EmbryoBusy),
-            EmbryoPhase::Syn | EmbryoPhase::SynAck if same => {
-                let backend = embryo.backend().get();
-                return Decision::to_backend(backend, Reason::SynRepeated);
-            }
-            // Another attempt, or a mid-flow trial that is moot: the old one ends here.
-            _ => {
-                if !place::end_embryo(tables, &to.key, embryo, word) {
-                    return Decision::drop(Reason::EmbryoBusy);
-                }
-            }
+) -> Option<Decision<A>> {
+    let embryo = embryo?;
+    let word = EmbryoWord(embryo.state().get());
+    let same = embryo.client_seq().get() == segment.seq;
+    match word.phase() {
+        EmbryoPhase::Ended => Some(Decision::drop(Reason::EmbryoBusy)),
+        EmbryoPhase::Syn | EmbryoPhase::SynAck if same => {
+            Some(to_embryo(embryo, Reason::SynRepeated))
         }
+        // Another attempt, or a mid-flow trial that is moot: the old one ends here.
+        _ if place::end_embryo(tables, &to.key, embryo, word) => None,
+        _ => Some(Decision::drop(Reason::EmbryoBusy)),
     }
-    place::place(packet, tables, segment, to)
 }
 
 /// A SYN on a live flow stays with its instance. If that has lost the old connection it answers
-/// with a SYN-ACK, and the embryo kept here becomes the flow that supersedes it.
+/// with a SYN-ACK, and the embryo kept here becomes the flow that supersedes it. In one-way modes
+/// that answer does not pass here, but the client's acknowledgement will.
 #[inline(always)]
-fn repeated<P: Packet, T: Tables>(
+fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
-    segment: Seg<'_>,
-    to: &place::Target<'_>,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
     flow: Shared<'_, Flow>,
-) -> Decision {
-    let backend = flow.backend().get();
+) -> Decision<A> {
+    let decision = to_flow(flow, Reason::SynRepeated);
     let copy = !FlowWord(flow.state().get()).fin_seen(End::Client)
         && flow.client().get().fin == segment.seq;
-    if segment.ttl <= 1 || copy {
-        return Decision::to_backend(backend, Reason::SynRepeated);
+    if !to.reaches(segment) || copy {
+        return decision;
     }
     if let Some(old) = tables.embryo(&to.key) {
         let word = EmbryoWord(old.state().get());
@@ -239,19 +257,21 @@ fn repeated<P: Packet, T: Tables>(
         if old.client_seq().get() == segment.seq
             && matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         {
-            return Decision::to_backend(old.backend().get(), Reason::SynRepeated);
+            return to_embryo(old, Reason::SynRepeated);
         }
         place::end_embryo(tables, &to.key, old, word);
     }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
-        backend,
+        backend: decision.backend,
         generation: flow.generation().get(),
         created: tables.now() as u32,
         client_seq: segment.seq,
+        snat: decision.snat,
+        pad: 0,
     };
     if tables.insert_embryo(&to.key, &embryo).is_ok() {
-        tables.count(backend, Counter::Trials);
+        tables.count(decision.backend, Counter::Trials);
     }
-    Decision::to_backend(backend, Reason::SynRepeated)
+    decision
 }

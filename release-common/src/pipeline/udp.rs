@@ -1,0 +1,191 @@
+//! Client → frontend, UDP.
+//!
+//! The first datagram of a conversation makes an embryo, the second one, from whichever side, a
+//! flow: a flood of random sources evicts embryos only. Conversation `datagram` keeps nothing.
+
+use super::open::{Entry, How, NotOpened, begun, open};
+use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
+use super::{Counter, Decision, FamilyTables, Inbound, Refusal};
+use crate::abi::{Embryo, Flow, QuicKey, conversation};
+use crate::packet::{Headers, Ip, Packet, server_id};
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::tcp::lifecycle::update;
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+
+/// A datagram to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
+#[inline(always)]
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, datagram: &Headers<A>) -> Option<Decision<A>> {
+    let flow = tables.flow(&datagram.key_from_client())?;
+    let word = FlowWord(flow.state().get());
+    if !word.is_live() || word.quic() {
+        return None;
+    }
+    touch(tables, flow, word, false);
+    Some(to_flow(flow, Reason::Forwarded))
+}
+
+/// Handles a datagram that [`live`] left.
+#[inline(always)]
+pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    datagram: &Headers<A>,
+) -> Inbound<A> {
+    let key = datagram.key_from_client();
+    let flow = tables.flow(&key);
+    let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
+    let embryo = tables.embryo(&key);
+    let at = match tables.frontend(&key.frontend()) {
+        Some(frontend) => frontend,
+        // A frontend that was taken away keeps its conversations; nothing begins there.
+        None => match place::former(tables, flow, embryo) {
+            Some(former) => former,
+            None => return Inbound::NotOurs,
+        },
+    };
+    let Some(service) = tables.service(at.service) else {
+        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
+    };
+    let to = Target::new(key, at, service);
+    if service.conversation == conversation::DATAGRAM {
+        return Inbound::Place;
+    }
+    // One that was promoted between the two look-ups is a flow by now.
+    let old = if embryo.is_none() {
+        tables.flow(&key).map(|flow| (flow, FlowWord(flow.state().get())))
+    } else {
+        old
+    };
+    let server = if service.conversation == conversation::QUIC {
+        named(packet, tables, datagram, &to)
+    } else {
+        None
+    };
+    if let Some((flow, word)) = old {
+        if matches!(word.phase(), Phase::Dead) {
+            return Inbound::Decided(Decision::drop(Reason::DeadEntry));
+        }
+        if server.is_none_or(|server| server == flow.backend().get()) {
+            touch(tables, flow, word, false);
+            return Inbound::Decided(to_flow(flow, Reason::Forwarded));
+        }
+    }
+    Inbound::Decided(match (embryo, server) {
+        (Some(embryo), None) => again(tables, &to, embryo, old),
+        (Some(embryo), Some(server)) if server == embryo.backend().get() => {
+            again(tables, &to, embryo, old)
+        }
+        (embryo, Some(server)) => migrate(tables, datagram, &to, embryo, server),
+        (None, None) => return Inbound::Place,
+    })
+}
+
+/// A packet of a conversation that we have.
+#[inline(always)]
+pub fn touch<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    flow: Shared<'_, Flow>,
+    word: FlowWord,
+    replied: bool,
+) {
+    let now = tables.now() as u32;
+    flow.last_packet().set(now);
+    flow.last_data().set(now);
+    if word.dying() || replied && !word.replied() {
+        update(flow, word, |word| match word.phase() {
+            Phase::Dead => word,
+            _ if replied => word.revived().with_replied(),
+            _ => word.revived(),
+        });
+    }
+}
+
+/// The client's second datagram.
+#[inline(always)]
+fn again<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    embryo: Shared<'_, Embryo>,
+    old: Option<Entry<'_>>,
+) -> Decision<A> {
+    let decision = to_embryo(embryo, Reason::Forwarded);
+    if !matches!(EmbryoWord(embryo.state().get()).phase(), EmbryoPhase::Syn) {
+        return Decision::drop(Reason::EmbryoBusy);
+    }
+    match converse(tables, to, embryo, old, false) {
+        // Busy: another CPU's datagram did it. Full: it stays an embryo.
+        Ok(()) | Err(NotOpened::Busy | NotOpened::Full) => decision,
+        Err(NotOpened::Limit) => {
+            tables.count_refusal(to.service_id, Refusal::MaxFlows);
+            Decision::refuse(to.service.when_full, Reason::MaxFlows)
+        }
+    }
+}
+
+/// The conversation has a second datagram (`replied`: from the instance): it becomes a flow.
+///
+/// # Errors
+/// See [`NotOpened`].
+#[inline(always)]
+pub fn converse<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    embryo: Shared<'_, Embryo>,
+    old: Option<Entry<'_>>,
+    replied: bool,
+) -> Result<(), NotOpened> {
+    let word = EmbryoWord(embryo.state().get());
+    let state = FlowWord::live(tables.tag(), 0, 0)
+        .with_mode(to.service.mode)
+        .with_quic(to.service.conversation == conversation::QUIC);
+    let state = if replied { state.with_replied() } else { state };
+    let mut flow = Flow { state: state.0, ..begun(embryo, tables.now()) };
+    open(tables, to, &mut flow, (embryo, word), old, How::OPENED)
+}
+
+/// The instance that the packet's connection id names.
+#[inline(always)]
+fn named<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &P,
+    tables: &T,
+    datagram: &Headers<A>,
+    to: &Target<'_, A>,
+) -> Option<u32> {
+    let (config, len) = (to.service.quic_config, to.service.quic_id_len);
+    let id = server_id(packet, datagram, config, len)?;
+    tables.quic_server(&QuicKey { service: to.service_id, family: A::INDEX as u32, id })
+}
+
+/// A connection that came from another address, or to another's old one: its connection id names
+/// the instance, whatever the split says.
+#[inline(always)]
+fn migrate<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    datagram: &Headers<A>,
+    to: &Target<'_, A>,
+    embryo: Option<Shared<'_, Embryo>>,
+    server: u32,
+) -> Decision<A> {
+    if let Some(embryo) = embryo
+        && !end_embryo(tables, &to.key, embryo, EmbryoWord(embryo.state().get()))
+    {
+        return Decision::drop(Reason::EmbryoBusy);
+    }
+    let new = Embryo {
+        state: EmbryoWord::syn(tables.tag(), None).0,
+        backend: server,
+        // No split placed it.
+        generation: 0,
+        created: tables.now() as u32,
+        client_seq: datagram.seq,
+        snat: ITSELF,
+        pad: 0,
+    };
+    if tables.insert_embryo(&to.key, &new).is_err() {
+        return Decision::drop(Reason::InsertFailed);
+    }
+    tables.count(server, Counter::Trials);
+    tables.count(server, Counter::Migrated);
+    Decision::to_backend(server, ITSELF, Reason::Migrated)
+}

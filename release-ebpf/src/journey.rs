@@ -1,0 +1,149 @@
+//! The journey of a packet that came in, or of one that might: from program to program.
+
+use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::programs::XdpContext;
+use aya_log_ebpf::debug;
+use release_common::abi::{Addr6, Address, Be32, Explained, stages};
+use release_common::packet::{self, Headers, Ip};
+use release_common::pipeline::{Action, Next, Outcome, Stage, act, first};
+use release_common::reason::Reason;
+
+use crate::copies;
+use crate::frame::XdpFrame;
+use crate::maps::{self, FamilyMaps};
+use crate::tables::{KernelTables, Run};
+use crate::work::Work;
+
+/// Entry point: to the family's first stage. IPv4's follows at once.
+#[inline(always)]
+pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
+    if R::LOOKS_ONLY {
+        copies::begin();
+    }
+    let outcome = match packet::link(&XdpFrame::new(ctx.ctx)) {
+        Ok(link) if link.ethertype == Be32::ETHERTYPE => go_on::<Be32, R>(ctx, 0),
+        Ok(link) if link.ethertype == Addr6::ETHERTYPE => go_on::<Addr6, R>(ctx, 0),
+        Ok(_) => Outcome::pass(Reason::NotIp),
+        Err(reason) => Outcome::pass(reason),
+    };
+    verdict::<R>(ctx, outcome)
+}
+
+/// First stage of family `A`.
+#[inline(always)]
+pub fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
+    let frame = XdpFrame::new(ctx.ctx);
+    let parsed = packet::link(&frame).and_then(|link| packet::parse::<A, _>(&frame, link));
+    let outcome = match (parsed, Work::<A>::of::<R>()) {
+        (Ok(headers), Some(work)) => {
+            work.keep_headers(headers);
+            return stage::<A, R>(ctx, first);
+        }
+        (Err(reason), _) => Outcome::pass(reason),
+        (Ok(_), None) => Outcome::drop(Reason::BrokenReference),
+    };
+    verdict::<R>(ctx, outcome)
+}
+
+/// A stage of family `A`: where the packet goes from there.
+#[inline(always)]
+pub fn stage<A: FamilyMaps, R: Run>(
+    ctx: &XdpContext,
+    decide: impl FnOnce(&XdpFrame, &KernelTables<R>, &Headers<A>) -> Next<A>,
+) -> u32 {
+    let outcome = match Work::<A>::of::<R>() {
+        Some(work) => {
+            let frame = XdpFrame::new(ctx.ctx);
+            let next = decide(&frame, &KernelTables::new(ctx.ctx), work.headers());
+            match next.decision.at_once() {
+                Some(outcome) if matches!(next.stage, Stage::Decided) => outcome,
+                _ if matches!(next.stage, Stage::Decided) => {
+                    work.keep_decision(next.decision);
+                    go_on::<A, R>(ctx, stages::ACT)
+                }
+                _ => go_on::<A, R>(ctx, next.stage as u32),
+            }
+        }
+        None => Outcome::drop(Reason::BrokenReference),
+    };
+    verdict::<R>(ctx, outcome)
+}
+
+/// Last stage of family `A`: what was decided is done.
+#[inline(always)]
+pub fn end<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
+    let outcome = match Work::<A>::of::<R>() {
+        Some(work) => {
+            let tables = KernelTables::<R>::new(ctx.ctx);
+            let mut frame = XdpFrame::new(ctx.ctx);
+            act(&mut frame, &tables, work.headers(), work.decision())
+        }
+        None => Outcome::drop(Reason::BrokenReference),
+    };
+    verdict::<R>(ctx, outcome)
+}
+
+/// Goes on in another program. Returns only if that is missing: the loader puts all in their places
+/// before the entry point is attached.
+#[inline(always)]
+fn go_on<A: Address, R: Run>(ctx: &XdpContext, stage: u32) -> Outcome {
+    // SAFETY: nothing here needs dropping.
+    unsafe { maps::PROGRAMS.tail_call(ctx, stages::place(R::KIND, A::INDEX, stage)) };
+    Outcome::pass(Reason::BrokenReference)
+}
+
+/// Tells the kernel, or whoever wants an explanation.
+#[inline(always)]
+fn verdict<R: Run>(ctx: &XdpContext, outcome: Outcome) -> u32 {
+    if R::LOOKS_ONLY {
+        return explain(outcome);
+    }
+    maps::count_reason(outcome.reason);
+    log_rare(ctx, outcome);
+    match outcome.action {
+        Action::Pass => xdp_action::XDP_PASS,
+        Action::Drop => xdp_action::XDP_DROP,
+        // By redirect, since veth drops what XDP_TX sends to a peer without an XDP program.
+        Action::Bounce => {
+            let fallback = xdp_action::XDP_TX;
+            let ingress = ctx.ingress_ifindex() as u32;
+            maps::DEVICES.redirect(ingress, u64::from(fallback)).unwrap_or(fallback)
+        }
+        // The fall-back is PASS: an interface that left the map a moment ago.
+        Action::Send => {
+            let fallback = xdp_action::XDP_PASS;
+            maps::DEVICES.redirect(outcome.ifindex, u64::from(fallback)).unwrap_or(fallback)
+        }
+    }
+}
+
+/// Writes the answer down.
+#[inline(always)]
+fn explain(outcome: Outcome) -> u32 {
+    if let Some(explained) = maps::EXPLAINED.get_ptr_mut(0) {
+        let says = Explained {
+            action: outcome.action as u32,
+            reason: outcome.reason as u32,
+            backend: outcome.backend,
+            ifindex: outcome.ifindex,
+        };
+        // SAFETY: user space runs one such program at a time, and reads when it is done.
+        unsafe { *explained = says };
+    }
+    xdp_action::XDP_PASS
+}
+
+/// Logs what is not everyday traffic, when the operator asked for it: the level is a constant that
+/// the loader sets, so the verifier removes this otherwise.
+#[inline(always)]
+fn log_rare(ctx: &XdpContext, outcome: Outcome) {
+    match outcome.reason {
+        Reason::Forwarded
+        | Reason::Replied
+        | Reason::Placed
+        | Reason::NotOurPort
+        | Reason::NotIp
+        | Reason::NotOurProtocol => {}
+        rare => debug!(ctx, "reason {} on interface {}", rare as u32, ctx.ingress_ifindex()),
+    }
+}

@@ -1,0 +1,59 @@
+//! Scratch memory: what one program leaves to the next, and what is too large for the stack.
+
+use core::marker::PhantomData;
+
+use release_common::packet::Headers;
+use release_common::pipeline::Decision;
+use release_common::verifier::hide;
+
+use crate::maps::FamilyMaps;
+use crate::tables::Run;
+
+/// Value of `WORK4/6`: a packet under way.
+pub struct Packet<A> {
+    headers: Headers<A>,
+    decision: Decision<A>,
+}
+
+/// The packet under way on this CPU.
+pub struct Work<A> {
+    packet: *mut Packet<A>,
+    map: PhantomData<A>,
+}
+
+impl<A: FamilyMaps> Work<A> {
+    /// The scratch memory of this kind of run.
+    #[inline(always)]
+    pub fn of<R: Run>() -> Option<Self> {
+        let packet = A::work().get_ptr_mut(R::KIND)?;
+        Some(Self { packet, map: PhantomData })
+    }
+
+    /// Puts the headers there.
+    #[inline(always)]
+    pub fn keep_headers(&self, headers: Headers<A>) {
+        // SAFETY: a per-CPU element that no other program uses meanwhile, see `Run::KIND`.
+        unsafe { (&raw mut (*self.packet).headers).write(headers) };
+    }
+
+    /// Puts the decision there.
+    #[inline(always)]
+    pub fn keep_decision(&self, decision: Decision<A>) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.packet).decision).write(decision) };
+    }
+
+    /// The headers that were put there.
+    #[inline(always)]
+    pub fn headers(&self) -> &Headers<A> {
+        // SAFETY: as above; the first stage has written them.
+        unsafe { &(*hide(self.packet)).headers }
+    }
+
+    /// The decision that was put there.
+    #[inline(always)]
+    pub fn decision(&self) -> &Decision<A> {
+        // SAFETY: as above; the stage before has written it.
+        unsafe { &(*hide(self.packet)).decision }
+    }
+}
