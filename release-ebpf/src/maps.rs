@@ -21,6 +21,14 @@ use release_common::shared::Shared;
 const INNER_MAP: usize = 1 << 12;
 /// Slots of the next hop cache on each CPU.
 pub const NEXT_HOP_SLOTS: u32 = 4096;
+// Values of inner maps are plain arrays on purpose. Up to Linux 6.1 a map whose value BTF calls a
+// struct is another kind of map than one without BTF, such as user space makes to replace it
+// (`timer_off` in `bpf_map_meta_equal`, gone in 6.2): the replacement fails with EINVAL.
+/// A [`Split`].
+type SplitWords = [u64; size_of::<Split>() / 8];
+/// A [`RingBlock`].
+type RingWords = [u32; size_of::<RingBlock>() / 4];
+
 const SERVICES_N: usize = MAX_SERVICES as usize;
 const BACKENDS_N: usize = MAX_BACKENDS as usize;
 
@@ -35,10 +43,10 @@ pub static FRONTENDS: HashMap<Endpoint4, FrontendRef, 32768> = HashMap::new();
 pub static SERVICES: Array<Service, SERVICES_N> = Array::new();
 /// Service → the split in force.
 #[btf_map]
-pub static SPLITS: ArrayOfMaps<Array<Split, 1>, SERVICES_N> = ArrayOfMaps::new();
+pub static SPLITS: ArrayOfMaps<Array<SplitWords, 1>, SERVICES_N> = ArrayOfMaps::new();
 /// Version's ring.
 #[btf_map]
-pub static RINGS: ArrayOfMaps<Array<RingBlock, 1, INNER_MAP>, { MAX_RINGS as usize }> =
+pub static RINGS: ArrayOfMaps<Array<RingWords, 1, INNER_MAP>, { MAX_RINGS as usize }> =
     ArrayOfMaps::new();
 /// Instances.
 #[btf_map]
