@@ -29,6 +29,14 @@ const INNER_MAP: usize = 1 << 12;
 pub const NEXT_HOP_SLOTS: u32 = 4096;
 /// Entries that an explaining program can look at in one run.
 pub const COPIES: u32 = 64;
+// Values of inner maps are plain arrays on purpose. Up to Linux 6.1 a map whose value BTF calls a
+// struct is another kind of map than one without BTF, such as user space makes to replace it
+// (`timer_off` in `bpf_map_meta_equal`, gone in 6.2): the replacement fails with EINVAL.
+/// A [`Split`].
+type SplitWords = [u64; size_of::<Split>() / 8];
+/// A [`RingBlock`].
+type RingWords = [u32; size_of::<RingBlock>() / 4];
+
 const SERVICES_N: usize = MAX_SERVICES as usize;
 const BACKENDS_N: usize = MAX_BACKENDS as usize;
 
@@ -40,10 +48,10 @@ pub static PORTS: Array<PortBits, 2> = Array::new();
 pub static SERVICES: Array<Service, SERVICES_N> = Array::new();
 /// Service → the split in force.
 #[btf_map]
-pub static SPLITS: ArrayOfMaps<Array<Split, 1>, SERVICES_N> = ArrayOfMaps::new();
+pub static SPLITS: ArrayOfMaps<Array<SplitWords, 1>, SERVICES_N> = ArrayOfMaps::new();
 /// Version's ring.
 #[btf_map]
-pub static RINGS: ArrayOfMaps<Array<RingBlock, 1, INNER_MAP>, { MAX_RINGS as usize }> =
+pub static RINGS: ArrayOfMaps<Array<RingWords, 1, INNER_MAP>, { MAX_RINGS as usize }> =
     ArrayOfMaps::new();
 /// Instances.
 #[btf_map]

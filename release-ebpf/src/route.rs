@@ -10,6 +10,8 @@ use release_common::pipeline::Route;
 
 use crate::maps::{self, DEVICES, FamilyMaps, NEXT_HOP_SLOTS};
 
+/// More jiffies than a lease has, 3 s, on every kernel.
+const LONGEST_LEASE: u32 = 10_000;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
@@ -36,7 +38,10 @@ pub fn route<A: FamilyMaps>(
     let Some(cached) = A::next_hops().get_ptr_mut(slot) else { return Route::Kernel };
     // SAFETY: per-CPU element, nobody else touches it while this program runs.
     let hop = unsafe { &mut *cached };
-    let fresh = (meta.routing_lease.wrapping_sub(now) as i32) > 0;
+    // Not merely "not over": a lease that nobody renews, or that nobody ever gave, would come into
+    // force again half a turn of these 32 bits later (with 1,000 jiffies a second, after 25 days).
+    let left = meta.routing_lease.wrapping_sub(now);
+    let fresh = left.wrapping_sub(1) < LONGEST_LEASE;
     if fresh
         && hop.kind == next_hop::SEND
         && hop.destination == destination

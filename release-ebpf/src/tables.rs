@@ -112,15 +112,15 @@ impl<R: Run> Tables for KernelTables<R> {
 
     #[inline(always)]
     fn split(&self, service: u32) -> Option<&Split> {
-        maps::SPLITS.get_value(service, &0)
+        maps::SPLITS.get_value(service, &0).map(bytemuck::cast_ref)
     }
 
     #[inline(always)]
     fn instance(&self, ring: u32, hash: FlowHash) -> Option<u32> {
         let ring = maps::RINGS.get(ring)?;
-        let slot = hash.slot(ring.get(0)?.slots[0]);
+        let slot = hash.slot(ring.get(0)?[0]);
         let block = ring.get(1 + slot / RING_BLOCK as u32)?;
-        match block.slots[slot as usize % RING_BLOCK] {
+        match block[slot as usize % RING_BLOCK] {
             0 => None,
             backend => Some(backend),
         }

@@ -36,6 +36,10 @@ struct Kernel<'a> {
     embryos: Raw<24>,
     gauges: Array<MapData, u64>,
     generation: u32,
+    /// A case has changed the way: put back before the next, and only then. It takes processes.
+    way_changed: bool,
+    /// Packets by reason, as read last.
+    counted: Vec<(Reason, u64)>,
 }
 
 impl Drop for Kernel<'_> {
@@ -71,6 +75,7 @@ impl<'a> Kernel<'a> {
         maps.add_device(nix::net::if_::if_nametoindex("way")?)?;
         let pinned = |name: &str| MapData::from_pin(bpffs.join(name));
         Ok(Self {
+            counted: maps.reasons()?,
             flows: Map::HashMap(pinned("FLOWS4")?).try_into()?,
             embryos: Map::LruHashMap(pinned("EMBRYOS4")?).try_into()?,
             gauges: Map::Array(pinned("GAUGES")?).try_into()?,
@@ -80,6 +85,7 @@ impl<'a> Kernel<'a> {
             netns,
             bpffs,
             generation: FIRST_GENERATION,
+            way_changed: false,
         })
     }
 
@@ -99,7 +105,9 @@ impl<'a> Kernel<'a> {
         for (at, _) in self.maps.backend_ids()? {
             self.maps.remove_backend_id(at)?;
         }
-        known_way(self.netns)?;
+        if std::mem::take(&mut self.way_changed) {
+            known_way(self.netns)?;
+        }
         self.generation = FIRST_GENERATION;
         self.maps.set_meta(Meta {
             abi: ABI_VERSION,
@@ -158,16 +166,11 @@ impl Runner for KernelRunner<'_> {
 
     fn run(&mut self, frame: &[u8]) -> Run {
         self.change(|kernel| {
-            let before = kernel.maps.reasons()?;
             let run = kernel.programs.run_packet(frame)?;
-            let counted: Vec<Reason> = kernel
-                .maps
-                .reasons()?
-                .into_iter()
-                .zip(before)
-                .filter(|((_, now), (_, before))| now != before)
-                .map(|((reason, _), _)| reason)
-                .collect();
+            let now = kernel.maps.reasons()?;
+            let changed = now.iter().zip(&kernel.counted).filter(|(now, before)| now != before);
+            let counted: Vec<Reason> = changed.map(|((reason, _), _)| *reason).collect();
+            kernel.counted = now;
             let [reason] = counted[..] else { bail!("reasons counted: {counted:?}") };
             let verdict = match run.action {
                 1 => Verdict::Drop,
@@ -213,6 +216,7 @@ impl Runner for KernelRunner<'_> {
 
     fn set(&mut self, setting: Setting) -> bool {
         self.change(|kernel| {
+            kernel.way_changed |= matches!(setting, Setting::Way(_));
             match setting {
                 Setting::TableFull => {
                     let meta = kernel.maps.meta()?;

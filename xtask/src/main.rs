@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | build | test | demo | lint`. One module each.
+//! Developer commands: `cargo xtask setup | build | test | vm | demo | lint`. One module each.
 
 mod audit;
 mod build;
@@ -9,6 +9,7 @@ mod setup;
 mod spdx;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -40,6 +41,12 @@ enum Command {
     ///
     /// Needs root. Plain `cargo test` runs those tests that don't, and lists the others as ignored.
     Test(test::Args),
+    /// Run the tests that other kernels decide, on those kernels, in a virtual machine
+    ///
+    /// Boots Debian's kernels in QEMU by pure software emulation: needs neither root nor
+    /// virtualisation, but x86_64 and Debian's packages. They are kept in the target folder,
+    /// under `vm-cache`, unpacked and not installed.
+    Vm(vm::Args),
     /// Show a release under live traffic, in network namespaces of its own (needs root)
     Demo(demo::Args),
     /// Check formatting, clippy (host and BPF target), documentation and dependencies
@@ -51,6 +58,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::ensure(&setup::RUN).map(drop),
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Lint => lint::run(),
     };

@@ -7,8 +7,9 @@ mod install;
 
 use anyhow::{Result, bail};
 
+pub use host::OLDEST_KERNEL;
 use install::Installer;
-pub use install::is_root;
+pub use install::{apt, has_apt, is_root, update_lists};
 
 use crate::toolchain::Toolchain;
 

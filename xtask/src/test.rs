@@ -20,6 +20,12 @@ pub struct Args {
     rest: Vec<String>,
 }
 
+/// The crates whose tests need nothing but themselves, as cargo's arguments.
+pub const UNIT: &[&str] =
+    &["--workspace", "--exclude", "release-ebpf", "--exclude", "release-tests"];
+/// The crate of the end-to-end tests, which run `releasectl`.
+pub const NAMESPACES: &[&str] = &["-p", "release-tests"];
+
 /// How many namespace tests run at a time. Each brings servers, clients and a daemon of its own;
 /// more of them would measure the machine's load instead of what they are about.
 const NAMESPACE_TESTS: &str = "--test-threads=2";
@@ -38,10 +44,9 @@ pub fn run(args: &Args) -> Result<()> {
     command::run(prepare(&mut build, args, &["-p", "release-user"]))?;
 
     let mut unit = command::cargo("test");
-    let packages = ["--workspace", "--exclude", "release-ebpf", "--exclude", "release-tests"];
-    prepare(&mut unit, args, &packages);
+    prepare(&mut unit, args, UNIT);
     let mut namespaces = command::cargo("test");
-    prepare(&mut namespaces, args, &["-p", "release-tests"]);
+    prepare(&mut namespaces, args, NAMESPACES);
     namespaces.env("RELEASECTL_BIN", workspace::binary("releasectl", args.release)?);
 
     let first = command::run(test_arguments(&mut unit, args, &[]));

@@ -32,8 +32,9 @@ struct BatchAttr {
 /// # Errors
 /// The system call's.
 pub fn walk<K: Pod, V: Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
-    let mut keys = vec![K::zeroed(); CHUNK];
-    let mut values = vec![V::zeroed(); CHUNK];
+    // Written by the kernel alone: filling them first would be most of a walk's work.
+    let mut keys: Vec<K> = Vec::with_capacity(CHUNK);
+    let mut values: Vec<V> = Vec::with_capacity(CHUNK);
     // The position is an opaque 4 bytes for hash maps.
     let (mut position, mut next) = (0u32, 0u32);
     let mut first = true;
@@ -64,7 +65,13 @@ pub fn walk<K: Pod, V: Pod>(map: BorrowedFd<'_>, mut each: impl FnMut(&K, &V)) -
             return Err(error);
         }
         let count = (attr.count as usize).min(CHUNK);
-        for (key, value) in keys[..count].iter().zip(&values[..count]) {
+        // SAFETY: the kernel has filled that many elements, of types for which all bytes are valid,
+        // in buffers of at least that capacity.
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count);
+        }
+        for (key, value) in keys.iter().zip(&values) {
             each(key, value);
         }
         if end {

@@ -258,7 +258,7 @@ fn clocks() -> Vec<Case> {
                 packets([client(ACK, C + 10, S + 1).data(1), server(ACK, S, C + 11)]),
                 packets([client(ACK, C + 11, S + 1)]),
                 vec![Step::Check(0, "a packet, no data", |flow| {
-                    flow.last_packet.wrapping_sub(flow.last_data) == 70_000
+                    flow.last_packet.wrapping_sub(flow.last_data) >= 70_000
                 })],
                 counts([(Placed, 1), (Opened, 1)]),
             ],
@@ -271,7 +271,7 @@ fn clocks() -> Vec<Case> {
                 vec![Step::Advance(500)],
                 packets([server(ACK, S + 1, C + 1).data(10)]),
                 vec![Step::Check(0, "no new data", |flow| {
-                    flow.last_packet.wrapping_sub(flow.last_data) == 500
+                    flow.last_packet.wrapping_sub(flow.last_data) >= 500
                 })],
             ],
         ),
@@ -314,7 +314,7 @@ fn clocks() -> Vec<Case> {
                     client(ACK, C + 1, S + 1).window(900),
                 ]),
                 vec![Step::Check(0, "no data", |flow| {
-                    flow.last_packet.wrapping_sub(flow.last_data) == 9
+                    flow.last_packet.wrapping_sub(flow.last_data) >= 9
                 })],
             ],
         ),

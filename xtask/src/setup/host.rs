@@ -22,7 +22,7 @@ const TOOLS: [(&str, &str, &str); 7] = [
 ];
 
 /// Oldest kernel that runs the programs.
-const OLDEST_KERNEL: (u32, u32) = (6, 1);
+pub const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// The kernel's own types, without which programs don't load.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Where the BPF file system belongs.

@@ -68,9 +68,7 @@ impl Installer {
             return Ok(());
         }
         self.updated = true;
-        let mut apt = apt("apt-get");
-        apt.args(["-o", "DPkg::Lock::Timeout=300", "--quiet", "update"]);
-        command::quietly(&mut apt).map(drop)
+        update_lists()
     }
 
     /// Notes something that the user has to do.
@@ -111,6 +109,16 @@ pub fn has_apt() -> bool {
     toolchain::find_in_path("apt-get", &[]).is_some()
 }
 
+/// Fetches the package lists.
+///
+/// # Errors
+/// If apt-get fails, with all it said.
+pub fn update_lists() -> Result<()> {
+    let mut apt = apt("apt-get");
+    apt.args(["-o", "DPkg::Lock::Timeout=300", "--quiet", "update"]);
+    command::quietly(&mut apt).map(drop)
+}
+
 /// Whether package lists were ever fetched.
 fn has_lists() -> bool {
     let files = fs::read_dir("/var/lib/apt/lists").into_iter().flatten().flatten();
@@ -118,7 +126,7 @@ fn has_lists() -> bool {
 }
 
 /// An apt tool that asks nothing and speaks English.
-fn apt(tool: &str) -> Command {
+pub fn apt(tool: &str) -> Command {
     let mut apt = Command::new(tool);
     apt.envs([("DEBIAN_FRONTEND", "noninteractive"), ("LC_ALL", "C")]);
     apt.env("PATH", command::path_with_admin_folders());

@@ -1,0 +1,149 @@
+//! What runs inside the guests: the one place to add to.
+
+use std::fmt;
+
+use crate::test;
+
+/// One run of one test program.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestTest {
+    /// The packages it is built with, as `cargo xtask test` builds it: no second build.
+    pub packages: &'static [&'static str],
+    /// The test program: `tests/<program>.rs` of one of those packages.
+    pub program: &'static str,
+    /// Which of its tests: a libtest filter, empty for all. One that matches nothing is a failure.
+    pub filter: &'static str,
+}
+
+/// The tests, in their order. They take about five times as long as on the machine itself: a new
+/// row should be a test that another kernel can really decide, and a short one.
+pub const TESTS: &[GuestTest] = &[
+    // Every program and map loads; prints how much work the verifier had.
+    GuestTest { packages: test::UNIT, program: "kernel", filter: "" },
+    // The case table through BPF_PROG_TEST_RUN.
+    GuestTest { packages: test::NAMESPACES, program: "cases_kernel", filter: "" },
+    // Daemon, XDP on veth, real sockets; takes everything down and up again on the way.
+    GuestTest {
+        packages: test::NAMESPACES,
+        program: "adoption",
+        filter: "connections_go_on_where_they_were",
+    },
+];
+
+/// Programs of this machine that those tests run. Put there with the libraries they need.
+pub const TOOLS: &[&str] = &["ip", "ethtool"];
+
+/// Kernel modules loaded before the tests, each with those it depends on. One that a kernel has
+/// built in, or lacks, is named and left out.
+pub const MODULES: &[&str] = &[
+    // Links and hooks.
+    "veth",
+    "dummy",
+    "8021q",
+    "sch_ingress",
+    "cls_bpf",
+    "act_bpf",
+    // The kernel's own tunnels: the other end of every encapsulation.
+    "ipip",
+    "ip6_tunnel",
+    "sit",
+    "fou",
+    "fou6",
+];
+
+impl fmt::Display for GuestTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.filter {
+            "" => f.write_str(self.program),
+            filter => write!(f, "{}::{filter}", self.program),
+        }
+    }
+}
+
+/// A fault made on purpose, instead of the tests: an alarm that nobody has heard is none.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Fault {
+    /// A test fails
+    Failure,
+    /// A test program ends well without having run a test
+    Nothing,
+    /// The guest makes no progress
+    Hang,
+    /// The kernel panics
+    Panic,
+}
+
+impl Fault {
+    /// What the guest's shell runs.
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Failure => "false",
+            Self::Nothing => "true",
+            Self::Hang => "sleep 100000",
+            Self::Panic => "sh -c 'echo c >/proc/sysrq-trigger'",
+        }
+    }
+}
+
+/// The steps of a run: names, and the shell lines that run them.
+#[derive(Debug)]
+pub struct Steps {
+    /// Names, in their order.
+    pub names: Vec<String>,
+    /// Shell lines, one a step; `step` is defined by the guest's init.
+    pub script: String,
+}
+
+impl Steps {
+    /// All tests, or a fault.
+    pub fn new(tests: &[GuestTest], fault: Option<Fault>) -> Self {
+        let mut steps = Self { names: Vec::new(), script: String::new() };
+        if let Some(fault) = fault {
+            steps.add("fault", fault.command());
+            return steps;
+        }
+        for test in tests {
+            // Shown as it runs, and one at a time: the emulated CPUs have no time to spare.
+            let options = "--include-ignored --nocapture --test-threads=1";
+            let GuestTest { program, filter, .. } = test;
+            steps.add(&test.to_string(), &format!("/tests/{program} {options} {filter}"));
+        }
+        steps
+    }
+
+    fn add(&mut self, name: &str, command: &str) {
+        self.names.push(name.to_owned());
+        self.script += &format!("step {name} {}\n", command.trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_one_shell_line() {
+        let tests = [
+            GuestTest { packages: &[], program: "kernel", filter: "" },
+            GuestTest { packages: &[], program: "pins", filter: "a_thousand" },
+        ];
+        let steps = Steps::new(&tests, None);
+        assert_eq!(steps.names, ["kernel", "pins::a_thousand"]);
+        assert_eq!(
+            steps.script,
+            "step kernel /tests/kernel --include-ignored --nocapture --test-threads=1\n\
+             step pins::a_thousand /tests/pins --include-ignored --nocapture --test-threads=1 a_thousand\n"
+        );
+        assert_eq!(Steps::new(&tests, Some(Fault::Failure)).script, "step fault false\n");
+    }
+
+    #[test]
+    fn names_are_single_words_and_unique() {
+        let mut names = Steps::new(TESTS, None).names;
+        assert!(names.iter().all(|name| !name.contains(char::is_whitespace)));
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
