@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     command::run(prepare(&mut build, args, &["-p", "release-user"]))?;
 
     let mut unit = command::cargo("test");
-    let packages = ["--workspace", "--exclude", "release-ebpf", "--exclude", "release-tests"];
+    let packages = [&workspace::HOST[..], &["--exclude", "release-tests"]].concat();
     prepare(&mut unit, args, &packages);
     let mut namespaces = command::cargo("test");
     prepare(&mut namespaces, args, &["-p", "release-tests"]);
