@@ -22,7 +22,7 @@ use aya_ebpf::programs::XdpContext;
 use crate::headers::{Kind, Outer, parse, strip};
 
 /// Longest packet that is handed to user space whole.
-const LONGEST: usize = 4088;
+const LONGEST: usize = 2040;
 
 /// A packet as it came from the wire. The layout is known to `release_tests::wire`.
 #[repr(C)]
@@ -42,7 +42,7 @@ const NOT_HANDED: u32 = 15;
 
 /// Packets with outer headers, before these are stripped.
 #[btf_map]
-static TUNNELLED: RingBuf<Record, 33554432> = RingBuf::new();
+static TUNNELLED: RingBuf<Record, 16777216> = RingBuf::new();
 
 /// Entry point.
 #[xdp]
