@@ -11,6 +11,7 @@ pub mod checksums;
 pub mod command;
 pub mod demo;
 pub mod drive;
+pub mod flood;
 pub mod frames;
 pub mod http;
 pub mod load;

@@ -159,6 +159,22 @@ impl AsRawFd for PacketSocket {
     }
 }
 
+/// MAC address of an interface.
+///
+/// # Errors
+/// There is no such interface.
+pub fn mac(namespace: &Netns, device: &str) -> Result<[u8; 6]> {
+    let text = namespace.ip(&format!("link show {device}"))?;
+    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
+    let parsed: Result<Vec<u8>, _> = words
+        .nth(1)
+        .with_context(|| format!("no MAC address in {text:?}"))?
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16))
+        .collect();
+    parsed?.try_into().map_err(|bytes| anyhow::anyhow!("a MAC address of {bytes:?}"))
+}
+
 fn check(result: libc::c_int) -> Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error().into()) } else { Ok(result) }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use release_tests::capture::{Capture, Source, Tally};
 use release_tests::drive::{Drive, Outcome};
 use release_tests::netns::Netns;
-use release_tests::packet_socket::PacketSocket;
+use release_tests::packet_socket::{PacketSocket, mac};
 use release_tests::packets;
 use release_tests::scenario::eventually;
 use release_tests::server::udp::{question, stamped};
@@ -53,21 +53,12 @@ fn direct(
     drive.run(&topology.client, || Ok(()))
 }
 
-/// MAC address of an interface.
-fn mac(namespace: &Netns, device: &str) -> [u8; 6] {
-    let text = namespace.ip(&format!("link show {device}")).unwrap();
-    let mut words = text.split_whitespace().skip_while(|word| *word != "link/ether");
-    let address = words.nth(1).unwrap();
-    let bytes: Vec<u8> =
-        address.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    bytes.try_into().unwrap()
-}
-
 /// Sends packets over the wire to a backend, as the balancer would.
 fn send(topology: &Topology, backend: &Backend, packets: &[Vec<u8>]) {
     let lb = &topology.lb.namespace;
     let device = backend.balancer_side.as_str();
-    let (to, from) = (mac(&backend.namespace, "eth0"), mac(lb, device));
+    let to = mac(&backend.namespace, "eth0").unwrap();
+    let from = mac(lb, device).unwrap();
     let frames: Vec<_> = packets.iter().map(|packet| packets::frame(to, from, packet)).collect();
     let socket = PacketSocket::sender(lb, device).unwrap();
     assert_eq!(socket.send(&frames).unwrap(), frames.len());
