@@ -251,24 +251,6 @@ fn wires_leave_alone_what_is_no_tunnel() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn backends_know_no_way_back_through_the_balancer() {
-    for mode in [Mode::Snat, Mode::Dsr, Mode::Ipip] {
-        let topology = Topology::new(&spec(mode)).unwrap();
-        for family in FAMILIES {
-            let client = topology.client_addresses_of(family)[2];
-            for backend in &topology.backends {
-                let way = backend.namespace.ip(&format!("route get {client}"));
-                match mode {
-                    Mode::Snat => drop(way.unwrap_err()),
-                    _ => assert!(way.unwrap().contains("dev direct0"), "{mode:?} {family:?}"),
-                }
-            }
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn flows_notice_errors_and_other_servers() {
     let topology = Topology::new(&spec(Mode::Nat)).unwrap();
     let backend = &topology.backends[0];

@@ -144,3 +144,21 @@ fn clients_on_the_host() {
     rewrite(&topology, None).unwrap();
     flows(&topology, &topology.lb.namespace, None);
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn backends_know_no_way_back_through_the_balancer() {
+    for mode in [Mode::Snat, Mode::Dsr, Mode::Ipip] {
+        let topology = Topology::new(&spec(mode)).unwrap();
+        for family in [Family::V4, Family::V6] {
+            let client = topology.client_addresses_of(family)[1];
+            for backend in &topology.backends {
+                let way = backend.namespace.ip(&format!("route get {client}"));
+                match mode {
+                    Mode::Snat => drop(way.unwrap_err()),
+                    _ => assert!(way.unwrap().contains("dev direct0"), "{mode:?} {family:?}"),
+                }
+            }
+        }
+    }
+}
