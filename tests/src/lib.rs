@@ -5,18 +5,25 @@
 //! Everything here cleans up after itself when it is dropped, also while a panic unwinds. Test
 //! traffic never leaves the namespaces that this crate makes.
 
+pub mod capture;
 pub mod cases;
+pub mod checksums;
 pub mod command;
 pub mod demo;
+pub mod drive;
+pub mod flood;
 pub mod frames;
 pub mod http;
 pub mod load;
 pub mod model;
 pub mod netns;
 pub mod observe;
+pub mod packet_socket;
+pub mod packets;
 pub mod plot;
 pub mod process;
 pub mod scenario;
 pub mod server;
 pub mod sockets;
 pub mod topology;
+pub mod wire;

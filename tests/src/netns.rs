@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
@@ -170,10 +170,11 @@ impl Netns {
     /// As [`connect_from`].
     pub fn connect_from(
         &self,
-        from: SocketAddrV4,
-        to: SocketAddrV4,
+        from: impl Into<SocketAddr>,
+        to: impl Into<SocketAddr>,
         deadline: Duration,
     ) -> Result<TcpStream> {
+        let (from, to) = (from.into(), to.into());
         self.enter(|| connect_from(from, to, deadline))?
             .with_context(|| format!("cannot connect from {from} to {to} in {}", self.name))
     }

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, sendto,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrStorage, bind,
+    connect, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -17,22 +17,24 @@ use nix::sys::time::TimeVal;
 /// # Errors
 /// The address is not ours, the connection is refused or not there within `deadline`.
 pub fn connect_from(
-    from: SocketAddrV4,
-    to: SocketAddrV4,
+    from: impl Into<SocketAddr>,
+    to: impl Into<SocketAddr>,
     deadline: Duration,
 ) -> io::Result<TcpStream> {
-    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let (from, to) = (from.into(), to.into());
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     if from.port() == 0 {
         choose_port_late(&fd)?;
     } else {
         // The port may be in use towards other destinations.
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     }
-    bind(fd.as_raw_fd(), &SockaddrIn::from(from))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from))?;
     // A blocking connect obeys the timeout for sending; EINPROGRESS then means that it ran out.
     let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
     set_send_timeout(&fd, TimeVal::new(seconds, i64::from(deadline.subsec_micros())))?;
-    connect(fd.as_raw_fd(), &SockaddrIn::from(to))?;
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
     set_send_timeout(&fd, TimeVal::new(0, 0))?;
     Ok(TcpStream::from(fd))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{command, setup};
+use crate::{command, setup, workspace};
 
 /// Arguments of `cargo xtask build`.
 #[derive(Debug, clap::Args)]
@@ -12,12 +12,12 @@ pub struct Args {
     release: bool,
 }
 
-/// Installs what is missing, then builds all host crates. `release-user`'s build script compiles
-/// `release-ebpf`, for another target.
+/// Installs what is missing, then builds all host crates. Build scripts compile the kernel
+/// programs, for another target.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&setup::BUILD)?;
     let mut cargo = command::cargo("build");
-    cargo.args(["--workspace", "--exclude", "release-ebpf"]);
+    cargo.args(workspace::HOST);
     if args.release {
         cargo.arg("--release");
     }

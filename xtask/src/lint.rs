@@ -7,13 +7,8 @@ use anyhow::Result;
 use crate::{
     audit, command, setup,
     toolchain::{self, Kind, Toolchain},
-    workspace,
+    workspace::{self, BPF, HOST},
 };
-
-/// The crates of the host: everything but the kernel programs, which compile for BPF only.
-const HOST: [&str; 3] = ["--workspace", "--exclude", "release-ebpf"];
-/// The crates that are compiled for BPF.
-const BPF: [&str; 4] = ["-p", "release-ebpf", "-p", "release-common"];
 
 /// Runs all checks, the fast ones first, and stops at the first that fails.
 ///

@@ -1,8 +1,8 @@
 //! Which Rust compiler and which linker build the kernel programs.
 //!
-//! The one place of this rule. `xtask` uses it as a module; `release-user/build.rs` includes the
-//! same file by `#[path]`, so that set-up and build can never disagree about what is good enough.
-//! Hence: std only, and nothing here prints or installs.
+//! The one place of this rule. `xtask` uses it as a module; `release-ebpf/compile.rs`, which
+//! build scripts use, includes the same file by `#[path]`, so that set-up and build can never
+//! disagree about what is good enough. Hence: std only, and nothing here prints or installs.
 
 use std::{
     env,
@@ -22,9 +22,9 @@ pub const TARGET: &str =
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
 
 /// Value of `RUSTC_BOOTSTRAP` for a compiler that is not a nightly: the crates that may use
-/// unstable features (BPF inline assembly, mostly). `release` is the binary of `release-ebpf`.
-/// Naming crates, rather than `1`, also keeps aya-build from asking for `-Z build-std`.
-pub const BOOTSTRAP: &str = "aya_ebpf,release,release_ebpf,release_common";
+/// unstable features (BPF inline assembly, mostly). `release` is the binary of `release-ebpf`,
+/// `wire` that of `tests/ebpf`. Naming crates, rather than `1`, also keeps aya-build from asking for `-Z build-std`.
+pub const BOOTSTRAP: &str = "aya_ebpf,release,release_ebpf,release_common,wire";
 
 /// Oldest bpf-linker that is good enough, as (major, minor).
 const LINKER_VERSION: (u32, u32) = (0, 13);

@@ -10,6 +10,14 @@ use serde::Deserialize;
 
 use crate::command;
 
+/// Chooses the crates of the host: everything but the kernel programs, which compile for BPF only.
+pub const HOST: [&str; 5] =
+    ["--workspace", "--exclude", "release-ebpf", "--exclude", "release-tests-ebpf"];
+
+/// Chooses the crates that are compiled for BPF.
+pub const BPF: [&str; 6] =
+    ["-p", "release-ebpf", "-p", "release-common", "-p", "release-tests-ebpf"];
+
 /// The workspace's root folder.
 pub fn root() -> PathBuf {
     // Asked at run time, as `cargo run` tells it: the folder may have been moved since compiling.

@@ -6,13 +6,16 @@ use anyhow::Result;
 use clap::Parser;
 use release_tests::server::{ServerSpec, exit_when_stdin_closes, serve};
 
-/// Small HTTP/1.1 server that stamps every answer with its version, instance and connection.
+/// Small HTTP/1.1 and UDP server that stamps every answer with its version, instance and connection.
 #[derive(Parser)]
 #[command(disable_version_flag = true)]
 struct Arguments {
-    /// Address and port to listen on.
+    /// Address and port to listen on for HTTP; may be repeated.
     #[arg(long)]
-    listen: SocketAddr,
+    listen: Vec<SocketAddr>,
+    /// Address and port to take datagrams on; may be repeated.
+    #[arg(long)]
+    udp: Vec<SocketAddr>,
     /// Version to stamp into answers.
     #[arg(long)]
     version: String,
@@ -25,11 +28,11 @@ struct Arguments {
 }
 
 fn main() -> Result<()> {
-    let Arguments { listen, version, id, until_stdin_closes } = Arguments::parse();
+    let Arguments { listen, udp, version, id, until_stdin_closes } = Arguments::parse();
     if until_stdin_closes {
         exit_when_stdin_closes();
     }
-    let spec = ServerSpec { listen, version, id };
+    let spec = ServerSpec { tcp: listen, udp, version, id };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(serve(spec))? {}
 }

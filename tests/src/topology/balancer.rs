@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,15 +22,15 @@ const DETACH: Duration = Duration::from_secs(10);
 /// the data plane and removes pins, files and namespace.
 #[derive(Debug)]
 pub struct Balancer {
-    /// The balancer's namespace.
-    pub namespace: Netns,
+    /// The balancer's namespace; shared with backends that are on the balancer's host.
+    pub namespace: Arc<Netns>,
     interfaces: Vec<String>,
     pins: PinDirectory,
     files: TempDir,
 }
 
 impl Balancer {
-    pub(super) fn new(namespace: Netns, interfaces: Vec<String>) -> Result<Self> {
+    pub(super) fn new(namespace: Arc<Netns>, interfaces: Vec<String>) -> Result<Self> {
         let files = tempfile::Builder::new().prefix("release-test-").tempdir()?;
         Ok(Self { namespace, interfaces, pins: PinDirectory::new()?, files })
     }

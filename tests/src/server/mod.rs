@@ -3,13 +3,17 @@
 //! Headers: `x-version`, `x-instance`, `x-connection` (number of the connection in this process).
 //! Paths: `/` and `/healthz` at once · `/slow?ms=500` after a while · `/bytes?n=100000` a large
 //! body · `/stream?seconds=30` one line per 100 ms: version, instance, sequence number. Idle
-//! keep-alive connections are kept for ever. A signal ends the process as it ends any other.
+//! keep-alive connections are kept for ever. Over UDP, see [`udp`]. A signal ends the process as it
+//! ends any other.
+
+pub mod udp;
 
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::{Stdio, exit};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +27,7 @@ use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{self, Instant, MissedTickBehavior};
 
 use crate::command::sibling_binary;
@@ -43,8 +47,10 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Who a server is and where it listens.
 #[derive(Debug, Clone)]
 pub struct ServerSpec {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
+    /// Where to listen for connections.
+    pub tcp: Vec<SocketAddr>,
+    /// Where to take datagrams.
+    pub udp: Vec<SocketAddr>,
     /// Stamped as `x-version`.
     pub version: String,
     /// Stamped as `x-instance`.
@@ -57,8 +63,12 @@ pub struct ServerSpec {
 /// The binary is not built, or it is not ready within 5 s (its error goes to our stderr).
 pub fn start(namespace: &Netns, spec: &ServerSpec) -> Result<Process> {
     let mut command = namespace.command(sibling_binary("release-server", "RELEASE_SERVER_BIN")?);
+    for (option, addresses) in [("--listen", &spec.tcp), ("--udp", &spec.udp)] {
+        for address in addresses {
+            command.args([option, &address.to_string()]);
+        }
+    }
     command
-        .args(["--listen", &spec.listen.to_string()])
         .args(["--version", &spec.version])
         .args(["--id", &spec.id])
         // Its end tells the server that we are gone, whatever killed us.
@@ -67,26 +77,43 @@ pub fn start(namespace: &Netns, spec: &ServerSpec) -> Result<Process> {
     namespace.spawn_ready(format!("server {}", spec.id), &mut command, Duration::from_secs(5))
 }
 
-/// Listens, prints `ready ADDR` and serves for ever.
+/// Listens everywhere, prints `ready ID` and serves for ever.
 ///
 /// # Errors
-/// The address cannot be listened on.
+/// An address cannot be listened on.
 pub async fn serve(spec: ServerSpec) -> Result<Infallible> {
-    let socket = if spec.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restarted server must not wait for the connections of its predecessor.
-    socket.set_reuseaddr(true)?;
-    socket.bind(spec.listen).with_context(|| format!("cannot bind {}", spec.listen))?;
-    let listener = socket.listen(BACKLOG)?;
-    println!("ready {}", listener.local_addr()?);
+    let spec = Arc::new(spec);
+    let mut listeners = Vec::new();
+    for address in &spec.tcp {
+        listeners.push(listen(*address)?);
+    }
+    for address in &spec.udp {
+        tokio::spawn(udp::serve(udp::bind(*address).await?, Arc::clone(&spec)));
+    }
+    println!("ready {}", spec.id);
     io::stdout().flush()?;
 
-    let spec = Arc::new(spec);
-    let mut connection = 0;
+    let connections = Arc::new(AtomicU64::new(0));
+    for listener in listeners {
+        tokio::spawn(accept(listener, Arc::clone(&spec), Arc::clone(&connections)));
+    }
+    std::future::pending().await
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted server must not wait for the connections of its predecessor.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address).with_context(|| format!("cannot bind {address}"))?;
+    Ok(socket.listen(BACKLOG)?)
+}
+
+async fn accept(listener: TcpListener, spec: Arc<ServerSpec>, connections: Arc<AtomicU64>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                connection += 1;
-                tokio::spawn(connection_task(Arc::clone(&spec), connection, stream));
+                let number = connections.fetch_add(1, Ordering::Relaxed) + 1;
+                tokio::spawn(connection_task(Arc::clone(&spec), number, stream));
             }
             // Out of descriptors, or the client has gone: others are waiting.
             Err(error) => {
