@@ -197,11 +197,10 @@ impl<'a> Fields<'a> {
     pub(super) fn every<T>(
         self,
         read: impl Fn(&Node<'a>) -> Result<T, Invalid>,
-    ) -> impl Iterator<Item = (String, T)> {
+    ) -> impl Iterator<Item = (String, At<T>)> {
         self.finished.set(true);
         self.table.iter().filter_map(move |(key, value)| {
-            let at = self.node(key, value).read(&read)?;
-            Some((key.get_ref().to_string(), at.value))
+            Some((key.get_ref().to_string(), self.node(key, value).read(&read)?))
         })
     }
 

@@ -130,7 +130,7 @@ fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
         frontends: configured
             .into_iter()
             .flat_map(|service| service.frontends())
-            .map(|frontend| frontend.socket().into())
+            .map(|frontend| super::pending::v4(frontend.socket()).into())
             .collect(),
         backends: HashMap::new(),
         rings: HashMap::new(),

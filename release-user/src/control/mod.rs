@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod commands;
 pub mod desired;
+pub mod pending;
 pub mod reconcile;
 pub mod state;
 

@@ -6,6 +6,7 @@ use std::net::SocketAddrV4;
 
 use release_common::abi::{FRONTENDS_PER_SERVICE, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES};
 
+use super::pending;
 use super::state::{InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Service, Version};
@@ -34,6 +35,7 @@ pub fn reconcile(
     config: &Config,
     epoch: u32,
 ) -> Result<(State, Vec<String>), ApiError> {
+    pending::refuse(config)?;
     let mut services = Ids(old.services.iter().map(|service| service.id).collect());
     let all_versions = || old.services.iter().flat_map(|service| &service.versions);
     let mut rings = Ids(all_versions().map(|version| version.ring).collect());
@@ -154,7 +156,7 @@ fn finish(next: &mut ServiceState, before: &ServiceState) {
 /// Frontends that were taken away stay known to the reply path until their flows end.
 fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), ApiError> {
     for frontend in service.frontends() {
-        let at = frontend.socket();
+        let at = pending::v4(frontend.socket());
         if next.frontends.contains(&Some(at)) {
             continue;
         }
@@ -255,19 +257,20 @@ fn merge_instances(
     let old = std::mem::take(&mut version.instances);
     for instance in configured.instances() {
         let id = instance.id().to_string();
+        let addr = pending::v4(instance.addr());
         // Another address under the same id is another instance.
-        let same = |i: &&InstanceState| i.id == id && i.addr == instance.addr();
+        let same = |i: &&InstanceState| i.id == id && i.addr == addr;
         let mut merged = old.iter().find(same).cloned().unwrap_or_else(|| {
             if generation > 1 {
                 changes.push(format!("instance {service}/{}/{id} added", version.name));
             }
             InstanceState {
                 id: id.clone(),
-                addr: instance.addr(),
+                addr,
                 weight: 1,
                 backend: backends.take(1),
                 // What is unknown of a socket stays unknown under a new id.
-                epoch: epoch(instance.addr()),
+                epoch: epoch(addr),
                 drain: None,
                 orphaned: false,
                 closed_at: 0,

@@ -11,8 +11,8 @@ use release_common::tcp::word::FlowWord;
 use super::core::Daemon;
 use crate::api::types::ApiError;
 use crate::config::Config;
-use crate::control::apply;
 use crate::control::state::{InstanceState, State};
+use crate::control::{apply, pending};
 use crate::verdict::walk::Walk;
 
 /// How often the tables are looked through.
@@ -186,7 +186,7 @@ fn has_leftovers(state: &State, config: &Config) -> bool {
 
 fn configured_frontends(config: &Config, service: &str) -> Vec<SocketAddrV4> {
     let frontends = config.service(service).into_iter().flat_map(|s| s.frontends());
-    frontends.map(|frontend| frontend.socket()).collect()
+    frontends.map(|frontend| pending::v4(frontend.socket())).collect()
 }
 
 /// A service whose versions changed gets a new generation.
