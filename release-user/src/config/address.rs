@@ -2,7 +2,8 @@
 
 use super::error::Invalid;
 use super::suggest::did_you_mean;
-use serde::{Deserialize, Serialize, Serializer};
+use super::text::as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -267,13 +268,4 @@ impl fmt::Display for Frontend {
     }
 }
 
-macro_rules! serialized_as_displayed {
-    ($($name:ident),*) => { $(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    )* };
-}
-serialized_as_displayed!(Endpoint, Frontend);
+as_text!(Endpoint, Frontend);

@@ -4,7 +4,8 @@ use super::address::Family;
 use super::error::Invalid;
 use super::numbers::in_range;
 use super::prefix::Prefix;
-use serde::{Serialize, Serializer};
+use super::text::as_text;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -70,14 +71,8 @@ impl fmt::Display for PortRange {
     }
 }
 
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// Sources that clients are hidden behind (mode `snat`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snat {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ports: PortRange,
@@ -97,7 +92,7 @@ impl Snat {
 }
 
 /// How packets are wrapped (modes `ipip` and `gue`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tunnel {
     pub(super) sources: Vec<Prefix>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +116,7 @@ impl Tunnel {
 }
 
 /// How connection ids name instances (conversation `quic`, draft-ietf-quic-load-balancers).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quic {
     pub(super) server_id_length: u8,
     pub(super) config_id: u8,
@@ -194,8 +189,4 @@ impl fmt::Debug for ServerId {
     }
 }
 
-impl Serialize for ServerId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+as_text!(PortRange, ServerId);

@@ -17,6 +17,7 @@ mod reader;
 mod service;
 mod settings;
 mod suggest;
+mod text;
 mod types;
 mod validate;
 

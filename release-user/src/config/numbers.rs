@@ -1,7 +1,8 @@
 //! Numbers and durations with limits: each is checked once, when it is made.
 
 use super::error::Invalid;
-use serde::{Serialize, Serializer};
+use super::text::as_text;
+use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
@@ -104,6 +105,11 @@ macro_rules! timeout {
                 duration_in(duration, Self::MIN, Self::MAX).map(Self)
             }
 
+            /// Reads what is displayed.
+            fn parse(text: &str) -> Result<Self, Invalid> {
+                Self::new(parse_duration(text)?)
+            }
+
             /// The duration.
             pub const fn get(self) -> Duration {
                 self.0
@@ -122,11 +128,7 @@ macro_rules! timeout {
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
+        as_text!($name);
     };
 }
 
@@ -159,6 +161,14 @@ pub(super) fn in_range(number: i64, min: u32, max: u32) -> Result<u32, Invalid> 
         }
         _ => Err(Invalid::new(format!("{number} is out of range")).hint(format!("{min} to {max}"))),
     }
+}
+
+/// A duration such as `"100ms"` or `"1h 30m"`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, Invalid> {
+    humantime::parse_duration(text).map_err(|_| {
+        Invalid::new(format!("{text:?} is not a duration"))
+            .hint("a number and a unit, such as \"100ms\", \"2h\" or \"1h 30m\"")
+    })
 }
 
 /// Checks a duration against limits, both included.

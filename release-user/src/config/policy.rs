@@ -2,7 +2,7 @@
 
 use super::numbers::{IdleTimeout, SessionTimeout, UdpTimeout, UnrepliedTimeout};
 use super::settings::OnDrain;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 
 /// How long a silent flow is kept. Those of a protocol that no frontend has, or of a conversation
 /// without flows, have their defaults and no effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     #[serde(rename = "idle_timeout")]
     pub(super) idle: IdleTimeout,
@@ -79,7 +79,7 @@ impl Timeouts {
 }
 
 /// What a service takes at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_flows: Option<NonZeroU32>,
@@ -100,7 +100,7 @@ impl Limits {
 }
 
 /// How clients are remembered (conversation `client`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     pub(super) timeout: SessionTimeout,
     pub(super) on_drain: OnDrain,

@@ -2,8 +2,8 @@
 
 use super::address::{Family, no_zone, unicast};
 use super::error::Invalid;
+use super::text::as_text;
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -79,8 +79,4 @@ impl fmt::Display for Prefix {
     }
 }
 
-impl Serialize for Prefix {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+as_text!(Prefix);

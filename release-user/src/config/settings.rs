@@ -6,7 +6,7 @@ use super::numbers::{
 };
 use super::suggest::did_you_mean;
 use super::types::InterfaceName;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What `[daemon]` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,7 +84,10 @@ pub(super) trait Choice: Copy + Sized + 'static {
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize,
+            Deserialize,
+        )]
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$item_doc])* $item,)+ }
 

@@ -1,8 +1,6 @@
 //! What the configuration can say and the data plane cannot do yet: refused as a whole, so that
 //! nothing is ignored in silence.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Conversation, Family, Limits, Mode, Protocol, Service};
 
@@ -39,12 +37,4 @@ fn asked(service: &Service) -> Option<String> {
     }
     let tested = service.versions().iter().any(|version| service.is_tested(version.name()));
     tested.then(|| "test_sources or test_frontends".to_owned())
-}
-
-/// An IPv4 address: others were refused.
-pub fn v4(addr: SocketAddr) -> SocketAddrV4 {
-    match addr {
-        SocketAddr::V4(addr) => addr,
-        SocketAddr::V6(_) => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-    }
 }
