@@ -134,6 +134,7 @@ pub(crate) fn status() -> Status {
             name: "web".into(),
             generation: 7,
             mode: "nat".into(),
+            conversation: "flow".into(),
             frontends: vec!["192.0.2.10:80/tcp".into(), "192.0.2.10:443/tcp".into()],
             versions: vec![
                 version("v1", 0, 0.0, "draining", v1_flows, vec![draining]),
@@ -171,6 +172,7 @@ impl Api for Fake {
         Ok(vec![FlowLine {
             client: "198.51.100.7:40000".into(),
             frontend: "192.0.2.10:80".into(),
+            protocol: "tcp".into(),
             service: "web".into(),
             version: "v1".into(),
             instance: "10.0.0.11:8080".into(),

@@ -55,12 +55,20 @@ pub struct ServiceStatus {
     pub name: String,
     /// Generation in force.
     pub generation: u32,
-    /// Forwarding mode.
+    /// `nat | snat | dsr | ipip | gue | local`
     pub mode: String,
-    /// `ip:port/tcp`.
+    /// `flow | client | datagram | quic`
+    #[serde(default = "flow")]
+    pub conversation: String,
+    /// `ip:port/tcp`, `[ip]:port/udp` and the like; those for tests included.
     pub frontends: Vec<String>,
     /// Versions in configuration order.
     pub versions: Vec<VersionStatus>,
+}
+
+/// What daemons of before had.
+fn flow() -> String {
+    "flow".to_owned()
 }
 
 /// A version.
@@ -89,7 +97,7 @@ pub struct VersionStatus {
 pub struct InstanceStatus {
     /// Its id.
     pub id: String,
-    /// `ip:port`.
+    /// `ip:port` or `[ip]:port`.
     pub addr: String,
     /// `active | draining | idle | maint | down | offline`
     pub state: String,
@@ -158,10 +166,13 @@ pub struct InstanceCounters {
 /// One line of `flows`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FlowLine {
-    /// `ip:port`.
+    /// `ip:port` or `[ip]:port`.
     pub client: String,
-    /// `ip:port`.
+    /// `ip:port` or `[ip]:port`.
     pub frontend: String,
+    /// `tcp` or `udp`.
+    #[serde(default = "tcp")]
+    pub protocol: String,
     /// Service.
     pub service: String,
     /// Version.
@@ -178,6 +189,11 @@ pub struct FlowLine {
     pub last_packet_age_ms: u64,
     /// Milliseconds since it last carried data.
     pub last_data_age_ms: u64,
+}
+
+/// What daemons of before had.
+fn tcp() -> String {
+    "tcp".to_owned()
 }
 
 /// Filter of `flows`.
@@ -376,11 +392,11 @@ pub struct EventLine {
 /// Question of `explain`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainQuery {
-    /// `tcp`.
+    /// `tcp` or `udp`.
     pub proto: String,
-    /// `ip:port` of the client.
+    /// `ip:port` or `[ip]:port` of the client.
     pub src: String,
-    /// `ip:port` of the frontend.
+    /// `ip:port` or `[ip]:port` of the frontend.
     pub dst: String,
 }
 

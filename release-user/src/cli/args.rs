@@ -1,6 +1,7 @@
 //! The command line as types. What is wrong with it is found here, before anything is done.
 
-use super::values::{OnDeadline, Output, Proto, VersionWeight, duration, timeout};
+use super::values::{OnDeadline, Output, VersionWeight, duration, protocol, timeout};
+use crate::config::Protocol;
 use crate::paths::{DEFAULT_BPFFS, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Paths};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -162,10 +163,12 @@ Examples:
     Maps(Maps),
     /// Say where a packet would go, and why; changes nothing
     #[command(after_help = "Examples:
-  releasectl explain tcp 198.51.100.7:40000 192.0.2.10:80")]
+  releasectl explain tcp 198.51.100.7:40000 192.0.2.10:80
+  releasectl explain udp [2001:db8:1::7]:40000 [2001:db8::10]:53")]
     Explain {
-        /// tcp
-        proto: Proto,
+        /// tcp or udp
+        #[arg(value_parser = protocol)]
+        proto: Protocol,
         /// Address and port of the client
         #[arg(value_name = "SRC:PORT")]
         src: SocketAddr,

@@ -1,17 +1,21 @@
 //! `explain`: where would this packet go, and why?
 
-use super::values::Proto;
 use super::{Context, DONE, Ended};
-use crate::api::types::{ExplainQuery, Explanation};
+use crate::api::types::{ApiError, ErrorCode, ExplainQuery, Explanation};
+use crate::config::Protocol;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 pub(super) async fn explain(
     context: &mut Context,
-    proto: Proto,
+    proto: Protocol,
     src: SocketAddr,
     dst: SocketAddr,
 ) -> Ended {
+    if src.is_ipv4() != dst.is_ipv4() {
+        let what = format!("SRC {src}: is of another address family than DST {dst}");
+        return Err(ApiError::new(ErrorCode::Usage, what).hint("no packet has both"));
+    }
     let query = ExplainQuery {
         proto: proto.as_str().to_owned(),
         src: src.to_string(),

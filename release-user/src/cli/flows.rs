@@ -33,7 +33,7 @@ fn flows_text(flows: &[FlowLine], colours: bool) -> String {
             paint,
             vec![
                 flow.client.clone(),
-                flow.frontend.clone(),
+                format!("{}/{}", flow.frontend, flow.protocol),
                 flow.service.clone(),
                 flow.version.clone(),
                 flow.instance.clone(),
@@ -89,4 +89,42 @@ fn instances_text(instances: &[InstanceLine], colours: bool) -> String {
         table.row(Paint::of_state(&instance.state), cells.collect());
     }
     table.render(colours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flows_text;
+    use crate::api::types::FlowLine;
+
+    fn line(client: &str, frontend: &str, protocol: &str) -> FlowLine {
+        FlowLine {
+            client: client.into(),
+            frontend: frontend.into(),
+            protocol: protocol.into(),
+            service: "web".into(),
+            version: "v1".into(),
+            instance: "a".into(),
+            state: "established".into(),
+            generation: 1,
+            age_s: 1.0,
+            last_packet_age_ms: 1,
+            last_data_age_ms: 1,
+        }
+    }
+
+    #[test]
+    fn families_line_up() {
+        let lines = [
+            line("198.51.100.7:40000", "192.0.2.10:80", "tcp"),
+            line("[2001:db8:1234:5678:9abc:def0:1234:5678]:40000", "[2001:db8::10]:443", "udp"),
+        ];
+        assert_eq!(
+            flows_text(&lines, false),
+            "\
+CLIENT                                          FRONTEND                SERVICE  VERSION  INSTANCE  STATE        GEN  AGE  LAST PACKET  LAST DATA
+198.51.100.7:40000                              192.0.2.10:80/tcp       web      v1       a         established    1  1 s         1 ms       1 ms
+[2001:db8:1234:5678:9abc:def0:1234:5678]:40000  [2001:db8::10]:443/udp  web      v1       a         established    1  1 s         1 ms       1 ms
+"
+        );
+    }
 }

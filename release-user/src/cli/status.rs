@@ -100,9 +100,11 @@ fn data_plane_text(data_plane: &DataPlaneStatus, colours: bool) -> String {
 }
 
 fn service_text(service: &ServiceStatus, colours: bool) -> String {
-    let ServiceStatus { name, generation, mode, frontends, versions } = service;
+    let ServiceStatus { name, generation, mode, conversation, frontends, versions } = service;
+    // What is usual is not said.
+    let kept = if conversation == "flow" { String::new() } else { format!("  by {conversation}") };
     let mut text = format!(
-        "{}  generation {generation}  {mode}  {}\n",
+        "{}  generation {generation}  {mode}{kept}  {}\n",
         Paint::Bold.on(name, colours),
         frontends.join(", ")
     );
@@ -186,6 +188,27 @@ v2                        active       100  100.0 %  1234.6          4   40198  
   web-b (10.0.0.22:8080)  active                                     0   20198            0        0       412 ms
 "
         );
+    }
+
+    #[test]
+    fn table_lines_up_with_ipv6() {
+        let mut status = status();
+        let service = &mut status.services[0];
+        (service.mode, service.conversation) = ("gue".into(), "client".into());
+        service.frontends = vec!["[2001:db8::10]:80/udp".into()];
+        service.versions.remove(0);
+        let instances = &mut service.versions[0].instances;
+        (instances[0].id, instances[0].addr) = ("[fd00::21]:8080".into(), "[fd00::21]:8080".into());
+        instances[1].addr = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535".into();
+        let text = status_text(&status, false);
+        let lines: Vec<&str> = text.lines().skip(3).collect();
+        assert_eq!(lines[0], "web  generation 7  gue  by client  [2001:db8::10]:80/udp");
+        assert!(
+            lines[4]
+                .starts_with("  web-b ([2001:db8:1234:5678:9abc:def0:1234:5678]:65535)  active")
+        );
+        let state = lines[1].find("STATE").unwrap();
+        assert!(lines[2..].iter().all(|line| line[state..].starts_with("active")), "{text}");
     }
 
     #[test]

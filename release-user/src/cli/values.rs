@@ -1,6 +1,6 @@
 //! Single values of the command line. Errors read `what is wrong (hint)`.
 
-use crate::config::{Name, Weight};
+use crate::config::{Name, Protocol, Weight};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -71,31 +71,9 @@ impl FromStr for OnDeadline {
     }
 }
 
-/// A transport protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proto {
-    /// TCP.
-    Tcp,
-}
-
-impl Proto {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-        }
-    }
-}
-
-impl FromStr for Proto {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "tcp" => Ok(Self::Tcp),
-            "udp" | "sctp" | "quic" | "icmp" => Err("not supported by this version (tcp is)"),
-            _ => Err("unknown protocol (tcp)"),
-        }
-    }
+/// A transport protocol, in letters of either size.
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
+    Protocol::parse(&text.to_ascii_lowercase()).map_err(|invalid| invalid.to_string())
 }
 
 /// A duration as people write it.

@@ -5,34 +5,49 @@
 //! `raw` reads each into drafts that remember where every value stood, `validate` checks what
 //! spans several places, and the result is a [`Config`]. All errors of a load are collected.
 
+mod address;
 mod error;
+mod forwarding;
 mod load;
+mod numbers;
+mod policy;
+mod prefix;
 mod raw;
 mod reader;
 mod service;
 mod settings;
 mod suggest;
+mod text;
 mod types;
 mod validate;
 
+pub use address::{Endpoint, Family, Frontend, Protocol};
 pub use error::{ConfigError, ConfigErrors, Invalid};
+pub use forwarding::{PortRange, Quic, ServerId, Snat, Tunnel};
 pub use load::DEFAULT_DIR;
-pub use service::{Drain, Instance, Service, Version};
-pub use settings::{Conversation, Daemon, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
-pub use types::{
-    EmbryoCapacity, Endpoint, FlowCapacity, Frontend, IdleTimeout, InstanceId, InstanceWeight,
-    InterfaceName, Name, Weight,
+pub use numbers::{
+    EmbryoCapacity, FlowCapacity, FragmentCapacity, IdleTimeout, InstanceWeight, SessionCapacity,
+    SessionTimeout, SnatCapacity, UdpTimeout, UnrepliedTimeout, Weight,
 };
+pub use policy::{Drain, Limits, Session, Timeouts};
+pub use prefix::Prefix;
+pub use service::{Instance, Service, Version};
+pub use settings::{Conversation, Daemon, LogLevel, Mode, OnDrain, WhenEmpty, WhenFull, XdpMode};
+pub use types::{InstanceId, InterfaceName, Name};
 
 use serde::Serialize;
 use std::path::Path;
 
 /// Most versions that a service can have.
 pub const MAX_VERSIONS: usize = 16;
-/// Most versions in a configuration, over all services: each has a ring in the kernel.
+/// Most versions in a configuration, over all services: each has rings in the kernel.
 pub const MAX_VERSIONS_IN_ALL: usize = 16_384;
-/// Most frontends that a service can have.
+/// Most frontends of one address family that a service can have, those for tests included.
 pub const MAX_FRONTENDS: usize = 8;
+/// Most source addresses of one family that a service in mode `snat` can have.
+pub const MAX_SNAT_ADDRESSES: usize = 8;
+/// Most test sources in a configuration, over all services.
+pub const MAX_TEST_SOURCES: usize = 16_384;
 /// Most services in a configuration.
 pub const MAX_SERVICES: usize = 4096;
 /// Most instances in a configuration, over all services.

@@ -6,6 +6,7 @@
 //! debug builds.
 
 use super::error::{ConfigError, Invalid, Place};
+use super::numbers::parse_duration;
 use super::suggest::did_you_mean;
 use super::types::Name;
 use std::cell::{Cell, RefCell};
@@ -73,13 +74,10 @@ impl<'a> Node<'a> {
             .map_err(|_| Invalid::new(format!("{integer} is out of range")))
     }
 
-    /// A duration such as `"100ms"` or `"1h 30m"`.
+    /// A duration, as text.
     pub(super) fn duration(&self) -> Result<Duration, Invalid> {
         let text = self.value.as_str().ok_or_else(|| self.mistyped("a duration in quotes"))?;
-        humantime::parse_duration(text).map_err(|_| {
-            Invalid::new(format!("{text:?} is not a duration"))
-                .hint("a number and a unit, such as \"100ms\", \"2h\" or \"1h 30m\"")
-        })
+        parse_duration(text)
     }
 
     pub(super) fn is_table(&self) -> bool {
@@ -197,11 +195,10 @@ impl<'a> Fields<'a> {
     pub(super) fn every<T>(
         self,
         read: impl Fn(&Node<'a>) -> Result<T, Invalid>,
-    ) -> impl Iterator<Item = (String, T)> {
+    ) -> impl Iterator<Item = (String, At<T>)> {
         self.finished.set(true);
         self.table.iter().filter_map(move |(key, value)| {
-            let at = self.node(key, value).read(&read)?;
-            Some((key.get_ref().to_string(), at.value))
+            Some((key.get_ref().to_string(), self.node(key, value).read(&read)?))
         })
     }
 

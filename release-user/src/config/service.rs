@@ -1,12 +1,16 @@
 //! Services, their versions and instances, as validated.
 
+use super::address::{Endpoint, Family, Frontend, Protocol};
+use super::forwarding::{Quic, ServerId, Snat, Tunnel};
+use super::numbers::{IdleTimeout, InstanceWeight, Weight};
+use super::policy::{Drain, Limits, Session, Timeouts};
+use super::prefix::Prefix;
 use super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
-use super::types::{Endpoint, Frontend, IdleTimeout, InstanceId, InstanceWeight, Name, Weight};
+use super::types::{InstanceId, Name};
 use crate::placement::RingSize;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 /// One service: at least one frontend and one version, with some weight on a version that has
 /// instances; no address or id in it clashes with another of the configuration.
@@ -14,9 +18,23 @@ use std::time::Duration;
 pub struct Service {
     pub(super) name: Name,
     pub(super) frontends: Vec<Frontend>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) test_frontends: BTreeMap<Name, Vec<Frontend>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) test_sources: BTreeMap<Name, Vec<Prefix>>,
     pub(super) mode: Mode,
     pub(super) conversation: Conversation,
-    pub(super) idle_timeout: IdleTimeout,
+    #[serde(flatten)]
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Session>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) snat: Option<Snat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tunnel: Option<Tunnel>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) quic: Option<Quic>,
     pub(super) when_empty: WhenEmpty,
     pub(super) when_full: WhenFull,
     pub(super) drain: Drain,
@@ -30,9 +48,43 @@ impl Service {
         &self.name
     }
 
-    /// Where it listens: 1 to 8, each claimed by this service alone.
+    /// Where it listens: at least one, at most 8 a family together with the test frontends, each
+    /// claimed by this service alone.
     pub fn frontends(&self) -> &[Frontend] {
         &self.frontends
+    }
+
+    /// Frontends that always reach one version, with its name; none is among
+    /// [`Service::frontends`].
+    pub fn test_frontends(&self) -> impl Iterator<Item = (&Name, Frontend)> {
+        pairs(&self.test_frontends)
+    }
+
+    /// Clients that always reach one version, with its name: no prefix twice, the longest that
+    /// holds the client wins.
+    pub fn test_sources(&self) -> impl Iterator<Item = (&Name, Prefix)> {
+        pairs(&self.test_sources)
+    }
+
+    /// Whether some clients or frontends always reach this version.
+    pub fn is_tested(&self, version: &Name) -> bool {
+        self.test_frontends.get(version).is_some_and(|list| !list.is_empty())
+            || self.test_sources.get(version).is_some_and(|list| !list.is_empty())
+    }
+
+    /// Every frontend, those for tests included.
+    pub fn all_frontends(&self) -> impl Iterator<Item = Frontend> {
+        self.frontends.iter().copied().chain(self.test_frontends.values().flatten().copied())
+    }
+
+    /// Whether a frontend, one for tests included, has this protocol.
+    pub fn has_protocol(&self, protocol: Protocol) -> bool {
+        self.all_frontends().any(|frontend| frontend.protocol() == protocol)
+    }
+
+    /// Whether a frontend, one for tests included, is of this family.
+    pub fn has_family(&self, family: Family) -> bool {
+        self.all_frontends().any(|frontend| frontend.family() == family)
     }
 
     /// How packets reach an instance.
@@ -45,9 +97,39 @@ impl Service {
         self.conversation
     }
 
-    /// How long an established flow may be silent before it is given up.
+    /// How long an established TCP connection may be silent before it is given up.
     pub fn idle_timeout(&self) -> IdleTimeout {
-        self.idle_timeout
+        self.timeouts.idle()
+    }
+
+    /// How long silent flows are kept.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// What it takes at most.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// How clients are remembered: there if and only if the conversation is `client`.
+    pub fn session(&self) -> Option<Session> {
+        self.session
+    }
+
+    /// Sources that clients are hidden behind: there if and only if the mode is `snat`.
+    pub fn snat(&self) -> Option<&Snat> {
+        self.snat.as_ref()
+    }
+
+    /// How packets are wrapped: there if and only if the mode is `ipip` or `gue`.
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        self.tunnel.as_ref()
+    }
+
+    /// How connection ids name instances: there if and only if the conversation is `quic`.
+    pub fn quic(&self) -> Option<Quic> {
+        self.quic
     }
 
     /// What a new flow gets when no instance serves.
@@ -55,7 +137,7 @@ impl Service {
         self.when_empty
     }
 
-    /// What a new flow gets when the flow table is full.
+    /// What a new flow gets when the flow table is full or a limit is reached.
     pub fn when_full(&self) -> WhenFull {
         self.when_full
     }
@@ -85,6 +167,10 @@ impl Service {
         let mut all = self.versions.iter().flat_map(|v| v.instances.iter().map(move |i| (v, i)));
         all.find(|(_, instance)| instance.id.as_str() == id)
     }
+}
+
+fn pairs<T: Copy>(lists: &BTreeMap<Name, Vec<T>>) -> impl Iterator<Item = (&Name, T)> {
+    lists.iter().flat_map(|(name, list)| list.iter().map(move |item| (name, *item)))
 }
 
 /// A named set of instances.
@@ -126,6 +212,8 @@ pub struct Instance {
     pub(super) id: InstanceId,
     pub(super) addr: Endpoint,
     pub(super) weight: InstanceWeight,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) server_id: Option<ServerId>,
 }
 
 impl Instance {
@@ -134,56 +222,25 @@ impl Instance {
         &self.id
     }
 
-    /// Its socket, on this instance alone in the whole configuration.
-    pub fn addr(&self) -> SocketAddrV4 {
+    /// Its socket. No other instance of the service has it; in modes `nat` and `local`, none of
+    /// the whole configuration.
+    pub fn addr(&self) -> SocketAddr {
         self.addr.socket()
+    }
+
+    /// The family of its address.
+    pub fn family(&self) -> Family {
+        self.addr.family()
+    }
+
+    /// What stands for it in connection ids, unique in the service: there if and only if the
+    /// conversation is `quic`.
+    pub fn server_id(&self) -> Option<ServerId> {
+        self.server_id
     }
 
     /// Share of its version's new flows.
     pub fn weight(&self) -> InstanceWeight {
         self.weight
     }
-}
-
-/// How a drain is observed before it is called idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Drain {
-    #[serde(serialize_with = "as_text")]
-    pub(super) settle: Duration,
-    pub(super) samples: u32,
-    #[serde(serialize_with = "as_text")]
-    pub(super) every: Duration,
-}
-
-impl Drain {
-    pub(super) const SHORTEST: Duration = Duration::from_millis(1);
-    pub(super) const LONGEST: Duration = Duration::from_secs(3600);
-    /// Longest time that the samples of one verdict may take.
-    pub(super) const LONGEST_LOOK: Duration = Duration::from_secs(5);
-    pub(super) const MAX_SAMPLES: u32 = 1000;
-
-    /// How long no packet may have passed: 1 ms to 1 h.
-    pub const fn settle(self) -> Duration {
-        self.settle
-    }
-
-    /// How many times in a row the counters must be found unchanged: 1 to 1000.
-    pub const fn samples(self) -> u32 {
-        self.samples
-    }
-
-    /// Time between two samples: 1 ms to 1 h.
-    pub const fn every(self) -> Duration {
-        self.every
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self { settle: Duration::from_secs(1), samples: 3, every: Duration::from_millis(100) }
-    }
-}
-
-fn as_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
 }

@@ -1,9 +1,12 @@
 //! `[daemon]`, and the choices that a service makes from a fixed list.
 
 use super::error::Invalid;
+use super::numbers::{
+    EmbryoCapacity, FlowCapacity, FragmentCapacity, SessionCapacity, SnatCapacity,
+};
 use super::suggest::did_you_mean;
-use super::types::{EmbryoCapacity, FlowCapacity, InterfaceName};
-use serde::Serialize;
+use super::types::InterfaceName;
+use serde::{Deserialize, Serialize};
 
 /// What `[daemon]` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -12,6 +15,9 @@ pub struct Daemon {
     pub(super) xdp_mode: XdpMode,
     pub(super) flow_capacity: FlowCapacity,
     pub(super) embryo_capacity: EmbryoCapacity,
+    pub(super) session_capacity: SessionCapacity,
+    pub(super) snat_capacity: SnatCapacity,
+    pub(super) fragment_capacity: FragmentCapacity,
     pub(super) log: LogLevel,
 }
 
@@ -36,6 +42,21 @@ impl Daemon {
         self.embryo_capacity
     }
 
+    /// Client sessions that can be remembered.
+    pub fn session_capacity(&self) -> SessionCapacity {
+        self.session_capacity
+    }
+
+    /// Source ports that services in mode `snat` can have in use at once, all together.
+    pub fn snat_capacity(&self) -> SnatCapacity {
+        self.snat_capacity
+    }
+
+    /// Fragmented datagrams in transit that can be kept together.
+    pub fn fragment_capacity(&self) -> FragmentCapacity {
+        self.fragment_capacity
+    }
+
     /// What the kernel programs log.
     pub fn log(&self) -> LogLevel {
         self.log
@@ -44,35 +65,29 @@ impl Daemon {
 
 /// A choice from a fixed list of words.
 pub(super) trait Choice: Copy + Sized + 'static {
-    /// What this version can do.
-    const SUPPORTED: &'static [(&'static str, Self)];
-    /// Words that are known, and refused until their capability is there.
-    const LATER: &'static [&'static str] = &[];
+    /// The words and what they stand for.
+    const WORDS: &'static [(&'static str, Self)];
 
     /// The choice of that name.
     fn parse(word: &str) -> Result<Self, Invalid> {
-        if let Some((_, choice)) = Self::SUPPORTED.iter().find(|(name, _)| *name == word) {
+        if let Some((_, choice)) = Self::WORDS.iter().find(|(name, _)| *name == word) {
             return Ok(*choice);
         }
-        let names: Vec<&str> = Self::SUPPORTED.iter().map(|(name, _)| *name).collect();
-        let supported = format!("supported: `{}`", names.join("`, `"));
-        if Self::LATER.contains(&word) {
-            let what = format!("{word:?} is not supported by this version");
-            return Err(Invalid::new(what).hint(supported));
-        }
-        let hint = did_you_mean(word, &names).unwrap_or(supported);
+        let names: Vec<&str> = Self::WORDS.iter().map(|(name, _)| *name).collect();
+        let all = || format!("supported: `{}`", names.join("`, `"));
+        let hint = did_you_mean(word, &names).unwrap_or_else(all);
         Err(Invalid::new(format!("unknown value {word:?}")).hint(hint))
     }
 }
 
 /// Declares an enumeration, its words and its default.
 macro_rules! choice {
-    (
-        $(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $word:literal,)+ }
-        later [$($later:literal),*]
-    ) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize,
+            Deserialize,
+        )]
         #[serde(rename_all = "lowercase")]
         pub enum $name { $($(#[$item_doc])* $item,)+ }
 
@@ -84,8 +99,7 @@ macro_rules! choice {
         }
 
         impl Choice for $name {
-            const SUPPORTED: &'static [(&'static str, Self)] = &[$(($word, Self::$item),)+];
-            const LATER: &'static [&'static str] = &[$($later),*];
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$item),)+];
         }
 
         impl std::fmt::Display for $name {
@@ -107,7 +121,6 @@ choice! {
         /// After the kernel has built its packet buffer: slower, works on every interface.
         Generic = "generic",
     }
-    later []
 }
 choice! {
     /// Least severe message that the kernel programs log.
@@ -126,7 +139,6 @@ choice! {
         /// Every packet.
         Trace = "trace",
     }
-    later []
 }
 choice! {
     /// How packets reach an instance.
@@ -134,22 +146,85 @@ choice! {
         /// The destination is rewritten; replies return through this host.
         #[default]
         Nat = "nat",
+        /// Both ends are rewritten: the source becomes one of this host's addresses, so that
+        /// replies return here whatever the instance's routes are.
+        Snat = "snat",
+        /// Only the MAC addresses are rewritten: the instance, in the same link, has the
+        /// frontend's address and answers the client itself.
+        Dsr = "dsr",
+        /// The packet travels inside another IP packet (RFC 2003, RFC 2473, RFC 4213); the
+        /// instance unpacks it and answers the client itself.
+        Ipip = "ipip",
+        /// The packet travels inside a UDP datagram (GUE variant 1); likewise.
+        Gue = "gue",
+        /// The instance is on this host: the destination is rewritten and the host's own stack
+        /// takes over.
+        Local = "local",
     }
-    later ["snat", "dsr", "ipip", "gue", "local"]
 }
+
+impl Mode {
+    /// Whether the destination is rewritten: an instance's port may then differ from the
+    /// frontend's, and its address must be of the frontend's family.
+    pub const fn rewrites(self) -> bool {
+        matches!(self, Self::Nat | Self::Snat | Self::Local)
+    }
+
+    /// Whether packets travel inside others: an instance can then be of another family than the
+    /// frontend.
+    pub const fn is_tunnel(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
+
+    /// Whether an instance is told from others by the address it answers from: it can then belong
+    /// to one service only.
+    pub const fn owns_instances(self) -> bool {
+        matches!(self, Self::Nat | Self::Local)
+    }
+}
+
 choice! {
     /// What stays together on one instance.
     Conversation {
         /// One flow.
         #[default]
         Flow = "flow",
+        /// All flows of one client address.
+        Client = "client",
+        /// Nothing: each datagram is placed by itself, and no state is kept.
+        Datagram = "datagram",
+        /// One QUIC connection, even if the client's address changes: the instance is named in the
+        /// connection id (QUIC-LB).
+        Quic = "quic",
     }
-    later ["client", "datagram"]
+}
+
+impl Conversation {
+    /// Whether flows are tracked.
+    pub const fn tracks_flows(self) -> bool {
+        !matches!(self, Self::Datagram)
+    }
+
+    /// Whether it is a matter of datagrams, so that frontends must be UDP.
+    pub const fn needs_udp(self) -> bool {
+        matches!(self, Self::Datagram | Self::Quic)
+    }
+}
+
+choice! {
+    /// What becomes of a drained instance's client sessions.
+    OnDrain {
+        /// They stay until they end.
+        #[default]
+        Hold = "hold",
+        /// A client's next flow is placed anew.
+        Move = "move",
+    }
 }
 choice! {
     /// What a new flow gets when no instance serves.
     WhenEmpty {
-        /// A RST.
+        /// A RST, or port unreachable.
         #[default]
         Reject = "reject",
         /// Nothing.
@@ -157,16 +232,14 @@ choice! {
         /// It goes on to this host's own network stack.
         Pass = "pass",
     }
-    later []
 }
 choice! {
-    /// What a new flow gets when the flow table is full.
+    /// What a new flow gets when the flow table is full or a limit is reached.
     WhenFull {
-        /// A RST.
+        /// A RST, or port unreachable.
         #[default]
         Reject = "reject",
         /// Nothing.
         Drop = "drop",
     }
-    later []
 }

@@ -3,12 +3,13 @@
 //! The order is what makes a shift exact: everything a placement can lead to is written first, the
 //! split's pointer is swapped last. What is taken away goes after that.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytemuck::Zeroable;
-use release_common::abi::{Backend, FrontendRef, PortBits};
+use release_common::abi::{Backend, BackendRef, Endpoint4, FrontendRef, PortBits};
 
-use super::desired::{Desired, RingPlan, ServicePlan};
+use super::encode;
+use super::plan::{Desired, RingPlan, ServicePlan};
 use crate::kernel::{KernelError, Maps, RingHead};
 
 /// Writes where the maps differ from `desired`; only service `scope`'s placement if given.
@@ -20,26 +21,27 @@ use crate::kernel::{KernelError, Maps, RingHead};
 pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(), KernelError> {
     let plans =
         || desired.services.iter().filter(move |(id, _)| scope.is_none_or(|scope| scope == **id));
-    add_ports(maps, desired)?;
+    let (backend_ids, ports) = (encode::backend_ids(desired), encode::ports(desired));
+    add_ports(maps, &ports)?;
     for (&id, plan) in plans() {
-        add_instances(maps, desired, id, plan)?;
+        add_instances(maps, &backend_ids, plan)?;
         put_in_force(maps, id, plan)?;
     }
     if scope.is_none() {
         let present = maps.backend_ids()?;
-        for (at, value) in &desired.backend_ids {
+        for (at, value) in &backend_ids {
             if !present.contains(&(*at, *value)) {
                 maps.set_backend_id(*at, *value)?;
             }
         }
         frontends(maps, desired)?;
         for (at, _) in present {
-            if !desired.backend_ids.contains_key(&at) {
+            if !backend_ids.contains_key(&at) {
                 maps.remove_backend_id(at)?;
             }
         }
         for which in [PortBits::FRONTENDS, PortBits::BACKENDS] {
-            let bits = desired.ports[which as usize];
+            let bits = ports[which as usize];
             if maps.ports(which)? != bits {
                 maps.set_ports(which, bits)?;
             }
@@ -49,11 +51,11 @@ pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(
 }
 
 /// Ports are added before anything uses them and removed after everything did.
-fn add_ports(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
+fn add_ports(maps: &mut Maps, ports: &[PortBits; 2]) -> Result<(), KernelError> {
     for which in [PortBits::FRONTENDS, PortBits::BACKENDS] {
         let present = maps.ports(which)?;
         let mut both = present;
-        for (word, add) in both.words.iter_mut().zip(&desired.ports[which as usize].words) {
+        for (word, add) in both.words.iter_mut().zip(&ports[which as usize].words) {
             *word |= add;
         }
         if both != present {
@@ -65,26 +67,32 @@ fn add_ports(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
 
 fn add_instances(
     maps: &mut Maps,
-    desired: &Desired,
-    id: u32,
+    backend_ids: &HashMap<Endpoint4, BackendRef>,
     plan: &ServicePlan,
 ) -> Result<(), KernelError> {
-    for (&backend, value) in &plan.backends {
+    let all = plan
+        .versions
+        .iter()
+        .flat_map(|version| version.instances.iter().map(move |instance| (version, instance)));
+    for (version, instance) in all {
+        let Some(value) = encode::backend(plan, version, instance) else { continue };
+        let backend = instance.backend;
         let present = maps.backend(backend)?;
-        if present != *value {
+        if present != value {
             // The id is new, or was freed by a run that was killed before it could clean up.
             if present.endpoint() != value.endpoint() {
                 maps.reset_counters(backend)?;
             }
-            maps.set_backend(backend, *value)?;
+            maps.set_backend(backend, value)?;
             // Before the first packet of it can be placed, replies must find their way back.
-            if let Some(reference) = desired.backend_ids.get(&value.endpoint()) {
+            if let Some(reference) = backend_ids.get(&value.endpoint()) {
                 maps.set_backend_id(value.endpoint(), *reference)?;
             }
         }
     }
-    if maps.service(id)? != plan.service {
-        maps.set_service(id, plan.service)?;
+    let service = encode::service(plan);
+    if maps.service(plan.id)? != service {
+        maps.set_service(plan.id, service)?;
     }
     Ok(())
 }
@@ -99,8 +107,9 @@ fn put_in_force(maps: &mut Maps, id: u32, plan: &ServicePlan) -> Result<(), Kern
             changed = true;
         }
     }
-    if changed || maps.split(id)? != Some(plan.split) {
-        maps.swap_split(id, plan.split)?;
+    let split = encode::split(plan);
+    if changed || maps.split(id)? != Some(split) {
+        maps.swap_split(id, split)?;
     }
     Ok(())
 }
@@ -109,7 +118,7 @@ fn frontends(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
     let present = maps.frontends()?;
     let mut wanted = HashSet::new();
     for (&id, plan) in &desired.services {
-        for &frontend in &plan.frontends {
+        for frontend in encode::frontends(plan) {
             let value = FrontendRef { service: id, flags: 0 };
             wanted.insert(frontend);
             if !present.contains(&(frontend, value)) {

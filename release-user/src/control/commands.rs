@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{DrainState, InstanceState, ServiceState, State, VersionState};
+use super::state::{Clients, DrainState, ServiceState, State, VersionState, clients_in_words};
 use crate::api::types::{ApiError, ErrorCode};
 
 /// What `drain`, `idle` and others are about.
@@ -84,16 +84,15 @@ pub fn shift(
                 )
                 .hint(format!("it has {}", known.join(", ")))
             })?;
-        if weight > 0 {
-            demand_instance(version)?;
+        if weight > 0 && version.weight == 0 {
+            service.clients().try_for_each(|clients| demand_instance(version, clients))?;
         }
-        if weight == 0 && version.weight > 0 {
-            version.closed_at = generation;
-        }
+        let open = version.open();
         if weight > 0 {
             version.drain = None;
         }
         version.weight = weight;
+        version.note_closed(open, generation);
     }
     commit(service, next, allow_empty)
 }
@@ -113,15 +112,14 @@ pub fn drain(
     match target {
         Target::Version(name) => {
             let Some(version) = next.version_mut(name) else { return Ok(false) };
+            let open = version.open();
             if let Some(running) = &mut version.drain {
                 running.again(drain);
             } else {
                 version.drain = Some(DrainState { weight_before: version.weight, ..drain.clone() });
             }
-            if version.weight > 0 {
-                version.weight = 0;
-                version.closed_at = generation;
-            }
+            version.weight = 0;
+            version.note_closed(open, generation);
         }
         Target::Instance(name, id) => {
             let Some(version) = next.version_mut(name) else { return Ok(false) };
@@ -137,12 +135,18 @@ pub fn drain(
                 instance.drain =
                     Some(DrainState { weight_before: instance.weight, ..drain.clone() });
             }
-            let served = service.version(name).is_some_and(VersionState::serves);
-            if version.weight > 0 && served && !version.serves() && !allow_empty {
+            let served = |clients| service.version(name).is_some_and(|v| v.serves(clients));
+            let lost = |clients: &Clients| served(*clients) && !version.serves(*clients);
+            if let Some(clients) = service.clients().find(lost)
+                && !allow_empty
+            {
+                let kind = clients_in_words(clients);
                 return Err(ApiError::new(
                     ErrorCode::Conflict,
                     format!(
-                        "instance {id}: is the last serving one of version {name}, which has weight"
+                        "instance {id}: is the last serving one of version {name}, which has \
+                         weight{}",
+                        if kind.is_empty() { kind } else { format!(", for {kind}clients") }
                     ),
                 )
                 .hint("shift the weight away first, or --allow-empty"));
@@ -164,7 +168,7 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
                 && let Some(drain) = version.drain.take()
             {
                 if drain.weight_before > 0 {
-                    demand_instance(version)?;
+                    demand_instance(version, None)?;
                 }
                 version.weight = drain.weight_before;
             }
@@ -181,11 +185,12 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
 }
 
 /// A version without an instance in its ring cannot have weight: its share would be refused.
-fn demand_instance(version: &VersionState) -> Result<(), ApiError> {
-    if version.instances.iter().any(InstanceState::in_ring) {
+fn demand_instance(version: &VersionState, clients: Clients) -> Result<(), ApiError> {
+    if version.can_serve(clients) {
         return Ok(());
     }
-    let message = format!("version {}: has no instance to take new flows", version.name);
+    let kind = clients_in_words(clients);
+    let message = format!("version {}: has no instance to take new {kind}flows", version.name);
     Err(ApiError::new(ErrorCode::Conflict, message)
         .hint("undrain one, or add one to the configuration and reload"))
 }
@@ -199,14 +204,21 @@ fn commit(
     if next == *service {
         return Ok(false);
     }
-    if service.serves() && !next.serves() && !allow_empty {
-        return Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!("service {}: no version would be left to serve new flows", service.name),
-        )
-        .hint("shift weight to another version first, or --allow-empty"));
+    if let Some(clients) = next.deserts(service)
+        && !allow_empty
+    {
+        return Err(nothing_left(service, clients)
+            .hint("shift weight to another version first, or --allow-empty"));
     }
     next.generation = service.generation + 1;
     *service = next;
     Ok(true)
+}
+
+/// The refusal of a state in which nobody would serve these clients.
+pub(super) fn nothing_left(service: &ServiceState, clients: Clients) -> ApiError {
+    let kind = clients_in_words(clients);
+    let message =
+        format!("service {}: no version would be left to serve new {kind}flows", service.name);
+    ApiError::new(ErrorCode::Conflict, message)
 }

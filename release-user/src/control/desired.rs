@@ -1,97 +1,31 @@
-//! What the maps are to hold.
+//! From state and configuration to what the data plane is to do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 
-use bytemuck::Zeroable;
-use release_common::abi::{
-    Backend, BackendRef, Endpoint4, FRONTENDS_PER_SERVICE, PortBits, Service, Split, SplitEntry,
-    VERSIONS_PER_SERVICE, refusal,
+use super::plan::{
+    Desired, FrontendPlan, InstancePlan, Owner, Reaches, RingIds, RingPlan, RulePlan, ServicePlan,
+    VersionPlan,
 };
-
-use super::state::{ServiceState, State};
-use crate::config::{Config, WhenEmpty, WhenFull};
-use crate::fnv;
-use crate::placement::{Member, Ring, RingSize, Split as Layout};
-
-/// One version's ring: built only where the kernel has another.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RingPlan {
-    /// Instances with their weights.
-    pub members: Vec<Member>,
-    /// Number of slots.
-    pub size: RingSize,
-}
-
-impl RingPlan {
-    /// Identifies the contents: equal rings have equal fingerprints. FNV-1a over the members.
-    pub fn fingerprint(&self) -> u64 {
-        let mut bytes = self.size.get().to_le_bytes().to_vec();
-        for member in &self.members {
-            bytes.extend(member.id.to_le_bytes());
-            bytes.extend(member.addr.to_string().as_bytes());
-            bytes.extend(member.weight.to_le_bytes());
-        }
-        fnv::hash([bytes.as_slice()])
-    }
-
-    /// Number of slots in the kernel: an empty ring has one that names nobody.
-    pub fn slots(&self) -> u32 {
-        if self.members.is_empty() { 1 } else { self.size.get() }
-    }
-
-    /// The slots.
-    pub fn build(&self) -> Vec<u32> {
-        Ring::build(&self.members, self.size).into_slots()
-    }
-}
-
-/// One service's part of the maps.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServicePlan {
-    /// Element of `SERVICES`.
-    pub service: Service,
-    /// Entries of `FRONTENDS`: configured ones only.
-    pub frontends: Vec<Endpoint4>,
-    /// Elements of `BACKENDS`.
-    pub backends: HashMap<u32, Backend>,
-    /// Elements of `RINGS`.
-    pub rings: HashMap<u32, RingPlan>,
-    /// Element of `SPLITS`.
-    pub split: Split,
-}
-
-/// Everything.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Desired {
-    /// By service id.
-    pub services: HashMap<u32, ServicePlan>,
-    /// Entries of `BACKEND_IDS`.
-    pub backend_ids: HashMap<Endpoint4, BackendRef>,
-    /// Elements of `PORTS`.
-    pub ports: [PortBits; 2],
-}
+use super::state::{InstanceState, ServiceState, State, VersionState};
+use crate::config::{Config, Family, Frontend, Service};
+use crate::placement::{Member, RingSize, Split};
 
 impl Desired {
     /// What `state` and `config` ask for.
     pub fn of(state: &State, config: &Config) -> Self {
-        let mut desired = Self {
-            services: HashMap::new(),
-            backend_ids: HashMap::new(),
-            ports: [PortBits::zeroed(); 2],
-        };
+        let mut desired = Self::default();
         for service in &state.services {
-            desired.services.insert(service.id, service_plan(service, config));
-            for frontend in service.frontends.iter().flatten() {
-                desired.ports[PortBits::FRONTENDS as usize].insert(frontend.port());
-            }
+            let plan = service_plan(service, config.service(&service.name));
+            desired.services.insert(service.id, plan);
         }
         // An address that several ids have had belongs to the one that is configured.
         for orphaned in [true, false] {
-            for (service, _, instance) in state.instances() {
-                if instance.orphaned == orphaned {
-                    let value = BackendRef { backend: instance.backend, service: service.id };
-                    desired.backend_ids.insert(instance.addr.into(), value);
-                    desired.ports[PortBits::BACKENDS as usize].insert(instance.addr.port());
+            for service in state.services.iter().filter(|s| s.settings.mode.owns_instances()) {
+                let instances = service.instances().map(|(_, instance)| instance);
+                for instance in instances.filter(|instance| instance.orphaned == orphaned) {
+                    let owner = Owner { backend: instance.backend, service: service.id };
+                    let keys = service.protocols().map(|protocol| (instance.addr, protocol));
+                    desired.owners.extend(keys.map(|key| (key, owner)));
                 }
             }
         }
@@ -99,63 +33,100 @@ impl Desired {
     }
 }
 
-fn service_plan(state: &ServiceState, config: &Config) -> ServicePlan {
-    let configured = config.service(&state.name);
-    let mut service = Service {
-        frontend_count: state.frontends.len().min(FRONTENDS_PER_SERVICE) as u32,
-        when_empty: match configured.map(crate::config::Service::when_empty) {
-            Some(WhenEmpty::Drop) => refusal::DROP,
-            Some(WhenEmpty::Pass) => refusal::PASS,
-            Some(WhenEmpty::Reject) | None => refusal::REJECT,
-        },
-        when_full: match configured.map(crate::config::Service::when_full) {
-            Some(WhenFull::Drop) => refusal::DROP,
-            Some(WhenFull::Reject) | None => refusal::REJECT,
-        },
-        ..Service::zeroed()
-    };
-    for (slot, frontend) in service.frontends.iter_mut().zip(&state.frontends) {
-        // A place left empty leads nowhere: no flow has this address.
-        *slot = frontend.map(Endpoint4::from).unwrap_or_default();
-    }
-    let size = configured.map(crate::config::Service::ring_size).unwrap_or_default();
+fn service_plan(state: &ServiceState, configured: Option<&Service>) -> ServicePlan {
+    let size = configured.map(Service::ring_size).unwrap_or_default();
     let weights: Vec<u32> = state.versions.iter().map(|version| version.weight).collect();
-    let mut split = Split {
-        count: weights.len().min(VERSIONS_PER_SERVICE) as u32,
-        ..Split::empty(state.generation)
-    };
-    let layout = Layout::layout(&weights);
-    let mut plan = ServicePlan {
-        service,
-        frontends: configured
-            .into_iter()
-            .flat_map(|service| service.frontends())
-            .map(|frontend| frontend.socket().into())
-            .collect(),
-        backends: HashMap::new(),
-        rings: HashMap::new(),
-        split,
-    };
-    for (index, version) in state.versions.iter().enumerate() {
-        if let Some(entry) = split.entries.get_mut(index) {
-            let bound = layout.bounds().get(index).copied().unwrap_or(0);
-            *entry = SplitEntry { bound, ring: version.ring, pad: 0 };
-        }
-        let member = |instance: &super::state::InstanceState| Member {
+    let layout = Split::layout(&weights);
+    let taken = configured_ids(state);
+    let mut rings = BTreeMap::new();
+    let mut versions = Vec::new();
+    for (version, &bound) in state.versions.iter().zip(layout.bounds()) {
+        rings.extend(version_rings(state, version, size));
+        let instances = version.instances.iter().map(|instance| InstancePlan {
+            backend: instance.backend,
+            addr: instance.addr,
+            server_id: instance.server_id.filter(|id| !instance.orphaned || !taken.contains(id)),
+            accepting: version.accepts(instance),
+        });
+        versions.push(VersionPlan {
+            number: version.ring,
+            bound,
+            rings: ring_ids(state, version),
+            instances: instances.collect(),
+        });
+    }
+    ServicePlan {
+        id: state.id,
+        generation: state.generation,
+        settings: state.settings.clone(),
+        frontends: frontends(state, configured),
+        versions,
+        rings,
+        rules: rules(state, configured),
+    }
+}
+
+/// Server ids of configured instances: an orphan keeps its own only if nobody else has it now.
+fn configured_ids(state: &ServiceState) -> HashSet<crate::config::ServerId> {
+    let configured = state.instances().filter(|(_, instance)| !instance.orphaned);
+    configured.filter_map(|(_, instance)| instance.server_id).collect()
+}
+
+fn ring_ids(state: &ServiceState, version: &VersionState) -> RingIds {
+    if state.settings.mode.is_tunnel() {
+        return RingIds { v4: Some(version.ring), v6: Some(version.ring) };
+    }
+    let listens = state.frontends.iter().any(Option::is_some);
+    RingIds { v4: listens.then_some(version.ring), v6: version.ring6 }
+}
+
+/// The version's rings: one for all instances where clients of one family can reach instances of
+/// the other, else one of each family.
+fn version_rings(
+    state: &ServiceState,
+    version: &VersionState,
+    size: RingSize,
+) -> impl Iterator<Item = (u32, RingPlan)> {
+    let ids = ring_ids(state, version);
+    let tunnel = state.settings.mode.is_tunnel();
+    let members = move |family: Family| {
+        let fits = |i: &&InstanceState| i.in_ring() && (tunnel || i.family() == family);
+        let member = |instance: &InstanceState| Member {
             id: instance.backend,
-            addr: instance.addr.into(),
+            addr: instance.addr,
             weight: instance.weight,
         };
-        if index < VERSIONS_PER_SERVICE && version.instances.iter().any(|i| i.in_ring()) {
-            split.occupied |= 1 << index;
+        version.instances.iter().filter(fits).map(member).collect()
+    };
+    let ring = move |family| Some((ids.of(family)?, RingPlan { members: members(family), size }));
+    Family::ALL.into_iter().filter_map(ring)
+}
+
+fn frontends(state: &ServiceState, configured: Option<&Service>) -> Vec<FrontendPlan> {
+    let reaches = |at: Frontend| {
+        let Some(service) = configured else { return Reaches::Gone };
+        if service.frontends().contains(&at) {
+            return Reaches::Split;
         }
-        let members = version.instances.iter().filter(|i| i.in_ring()).map(member).collect();
-        plan.rings.insert(version.ring, RingPlan { members, size });
-        for instance in &version.instances {
-            let backend = Backend::used(instance.addr, state.id, version.ring);
-            plan.backends.insert(instance.backend, backend);
+        let test = service.test_frontends().find(|(_, frontend)| *frontend == at);
+        match test.map(|(name, _)| state.version(name.as_str())) {
+            Some(Some(version)) if version.drain.is_none() => Reaches::Version(version.ring),
+            Some(_) => Reaches::Nobody,
+            None => Reaches::Gone,
         }
-    }
-    plan.split = split;
-    plan
+    };
+    let all = Family::ALL.into_iter().flat_map(|family| state.places(family).iter().enumerate());
+    all.filter_map(|(place, at)| at.map(|at| FrontendPlan { at, place, reaches: reaches(at) }))
+        .collect()
+}
+
+/// Rules of a version that is being drained are suspended: nothing may lead to it.
+fn rules(state: &ServiceState, configured: Option<&Service>) -> Vec<RulePlan> {
+    let sources = configured.into_iter().flat_map(Service::test_sources);
+    let rule = |(name, prefix): (&crate::config::Name, crate::config::Prefix)| {
+        let version = state.version(name.as_str()).filter(|version| version.drain.is_none())?;
+        let ring = ring_ids(state, version).of(prefix.family())?;
+        Some(RulePlan { prefix, version: version.ring, ring })
+    };
+    sources.filter_map(rule).collect()
 }

@@ -1,11 +1,20 @@
 //! The control loop: configuration says what exists, [`state`] says where traffic goes; both make
-//! the [`desired`] contents of the maps, which [`apply`] brings about and acknowledges.
+//! the [`plan`], which [`apply`] brings about and acknowledges.
 
+mod admit;
 pub mod apply;
 pub mod commands;
-pub mod desired;
+mod desired;
+mod encode;
+pub mod pending;
+pub mod plan;
 pub mod reconcile;
+pub mod settings;
 pub mod state;
 
+#[cfg(test)]
+mod mixed_tests;
+#[cfg(test)]
+mod plan_tests;
 #[cfg(test)]
 mod tests;

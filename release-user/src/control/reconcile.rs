@@ -1,14 +1,16 @@
 //! Bringing the state in line with a configuration that was read: what is new gets ids, what is
 //! gone is kept as long as it has flows, weights stay as they are.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddrV4;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use release_common::abi::{FRONTENDS_PER_SERVICE, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES};
+use release_common::abi::FRONTENDS_PER_SERVICE;
 
+use super::admit;
+use super::settings::Settings;
 use super::state::{InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
-use crate::config::{Config, Service, Version};
+use crate::config::{Config, Family, Service, Version};
 
 /// Ids of one kind in use.
 struct Ids(BTreeSet<u32>);
@@ -28,7 +30,7 @@ impl Ids {
 ///
 /// # Errors
 /// Conflict, if a service would have more frontends than fit, those with flows of before included,
-/// or if nothing would be left to serve where something did.
+/// if nothing would be left to serve where something did, or if flows of before could not go on.
 pub fn reconcile(
     old: &State,
     config: &Config,
@@ -36,10 +38,10 @@ pub fn reconcile(
 ) -> Result<(State, Vec<String>), ApiError> {
     let mut services = Ids(old.services.iter().map(|service| service.id).collect());
     let all_versions = || old.services.iter().flat_map(|service| &service.versions);
-    let mut rings = Ids(all_versions().map(|version| version.ring).collect());
+    let mut rings = Ids(all_versions().flat_map(VersionState::rings).collect());
     let mut backends = Ids(old.instances().map(|(_, _, instance)| instance.backend).collect());
     let mut changes = Vec::new();
-    let known = |addr: SocketAddrV4| {
+    let known = |addr: SocketAddr| {
         let same = old.instances().filter(|(_, _, instance)| instance.addr == addr);
         same.map(|(_, _, instance)| instance.epoch).min().unwrap_or(epoch)
     };
@@ -48,21 +50,15 @@ pub fn reconcile(
         let name = service.name().as_str();
         let mut next = old.service(name).cloned().unwrap_or_else(|| {
             changes.push(format!("service {name} added"));
-            ServiceState {
-                name: name.to_owned(),
-                id: services.take(0),
-                generation: 0,
-                frontends: Vec::new(),
-                removed: false,
-                versions: Vec::new(),
-            }
+            ServiceState { name: name.to_owned(), id: services.take(0), ..ServiceState::default() }
         });
         let before = next.clone();
         next.removed = false;
+        merge_settings(&mut next, service)?;
         merge_frontends(&mut next, service)?;
         merge_versions(&mut next, service, &known, &mut rings, &mut backends, &mut changes);
         finish(&mut next, &before);
-        still_serves(&next, &before)?;
+        admit::still_serves(&next, &before)?;
         state.services.push(next);
     }
     for gone in &old.services {
@@ -79,101 +75,74 @@ pub fn reconcile(
             state.services.push(next);
         }
     }
-    fits(&state)?;
+    admit::fits(&state)?;
     Ok((state, changes))
 }
 
-/// Ids lead into maps of fixed size. An address serves one service at a time, its flows of before
-/// included: a reply is looked for among one service's frontends.
-fn fits(state: &State) -> Result<(), ApiError> {
-    let rings = state.services.iter().flat_map(|s| &s.versions).map(|version| version.ring);
-    let backends = state.instances().map(|(_, _, instance)| instance.backend);
-    for (what, highest, capacity) in [
-        ("services", state.services.iter().map(|service| service.id).max(), MAX_SERVICES),
-        ("versions", rings.max(), MAX_RINGS),
-        ("instances", backends.max(), MAX_BACKENDS),
-    ] {
-        if highest.is_some_and(|highest| highest >= capacity) {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!("{what}: more than fit, those kept for their flows included ({capacity})"),
-            )
-            .hint("reload again when those flows have ended"));
-        }
-    }
-    let mut owners: HashMap<SocketAddrV4, &str> = HashMap::new();
-    for (service, _, instance) in state.instances() {
-        let owner = owners.entry(instance.addr).or_insert(&service.name);
-        if *owner != service.name {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!(
-                    "instance {}: services {owner} and {} both have it, one of them for flows \
-                     of before",
-                    instance.addr, service.name
-                ),
-            )
-            .hint("reload again when those flows have ended"));
-        }
-    }
-    Ok(())
-}
-
-/// A configuration may take away what serves only where something else takes over.
-fn still_serves(next: &ServiceState, before: &ServiceState) -> Result<(), ApiError> {
-    let serves = |version: &VersionState| version.instances.iter().any(InstanceState::in_ring);
-    for version in next.versions.iter().filter(|version| version.weight > 0 && !serves(version)) {
-        if before.version(&version.name).is_some_and(VersionState::serves) {
-            return Err(ApiError::new(
-                ErrorCode::Conflict,
-                format!(
-                    "version {}/{}: has weight {} and would be left without an instance to serve",
-                    next.name, version.name, version.weight
-                ),
-            )
-            .hint("shift its weight away first, or leave it an instance"));
-        }
-    }
-    if before.serves() && !next.serves() {
-        return Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!("service {}: no version would be left to serve new flows", next.name),
-        )
-        .hint("shift weight to a version that stays, then reload"));
-    }
-    Ok(())
-}
-
-/// Gives the service a new generation if anything about it differs.
+/// Gives the service a new generation if anything about its placement differs.
 fn finish(next: &mut ServiceState, before: &ServiceState) {
-    if next != before || next.generation == 0 {
+    let settings = std::mem::replace(&mut next.settings, before.settings.clone());
+    let differs = next != before;
+    next.settings = settings;
+    if differs || next.generation == 0 {
         next.generation = before.generation + 1;
     }
 }
 
-/// Frontends that were taken away stay known to the reply path until their flows end.
-fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), ApiError> {
-    for frontend in service.frontends() {
-        let at = frontend.socket();
-        if next.frontends.contains(&Some(at)) {
-            continue;
-        }
-        match next.frontends.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(at),
-            None => next.frontends.push(Some(at)),
-        }
-    }
-    if next.frontends.len() > FRONTENDS_PER_SERVICE {
+/// Flows of before go on as they began, or the change has to wait for them.
+fn merge_settings(next: &mut ServiceState, service: &Service) -> Result<(), ApiError> {
+    let settings = Settings::of(service);
+    if next.generation > 0
+        && let Some(why) = next.settings.contradict(&settings)
+    {
         return Err(ApiError::new(
             ErrorCode::Conflict,
-            format!(
-                "service {}: {} frontends, of which some were taken away and have flows; \
-                 {FRONTENDS_PER_SERVICE} fit",
-                next.name,
-                next.frontends.len()
-            ),
+            format!("service {}: {why}, which its flows of before cannot follow", next.name),
         )
-        .hint("reload again when those flows have ended"));
+        .hint(
+            "take it out, reload, and put it back when those flows have ended; or give it another \
+             name and other frontends",
+        ));
+    }
+    next.families = if settings.mode.is_tunnel() {
+        Vec::new()
+    } else {
+        let listens = |family: &Family| service.frontends().iter().any(|f| f.family() == *family);
+        Family::ALL.into_iter().filter(listens).collect()
+    };
+    // With one family in all, any instance serves any client.
+    if !Family::ALL.into_iter().all(|family| service.has_family(family)) {
+        next.families.clear();
+    }
+    next.settings = settings;
+    Ok(())
+}
+
+/// Frontends that were taken away stay known to the reply path until their flows end.
+fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), ApiError> {
+    for frontend in service.all_frontends() {
+        let places = next.places_mut(frontend.family());
+        if places.contains(&Some(frontend)) {
+            continue;
+        }
+        match places.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(frontend),
+            None => places.push(Some(frontend)),
+        }
+    }
+    for family in Family::ALL {
+        let count = next.places(family).len();
+        if count > FRONTENDS_PER_SERVICE {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "service {}: {count} {family} frontends, of which some were taken away and \
+                     have flows; {FRONTENDS_PER_SERVICE} fit",
+                    next.name
+                ),
+            )
+            .hint("reload again when those flows have ended"));
+        }
     }
     Ok(())
 }
@@ -181,7 +150,7 @@ fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), Api
 fn merge_versions(
     next: &mut ServiceState,
     service: &Service,
-    epoch: &impl Fn(SocketAddrV4) -> u32,
+    epoch: &impl Fn(SocketAddr) -> u32,
     rings: &mut Ids,
     backends: &mut Ids,
     changes: &mut Vec<String>,
@@ -201,13 +170,16 @@ fn merge_versions(
                 // configuration of a service decides where its traffic begins.
                 weight: if next.generation == 0 { version.weight().get() } else { 0 },
                 closed_at: generation,
-                drain: None,
-                first_flow_at: None,
-                removed: false,
-                instances: Vec::new(),
+                ..VersionState::default()
             }
         });
+        let open = merged.open();
         merged.removed = false;
+        merged.tested = service.is_tested(version.name());
+        merged.note_closed(open, generation);
+        if merged.ring6.is_none() && !service.mode().is_tunnel() && service.has_family(Family::V6) {
+            merged.ring6 = Some(rings.take(1));
+        }
         merge_instances(&mut merged, version, &next.name, generation, epoch, backends, changes);
         next.versions.push(merged);
     }
@@ -226,11 +198,11 @@ fn merge_versions(
 }
 
 fn remove_version(version: &mut VersionState, generation: u32) {
+    let open = version.open();
     version.removed = true;
-    if version.weight > 0 {
-        version.weight = 0;
-        version.closed_at = generation;
-    }
+    version.tested = false;
+    version.weight = 0;
+    version.note_closed(open, generation);
     for instance in &mut version.instances {
         orphan(instance, generation);
     }
@@ -248,26 +220,28 @@ fn merge_instances(
     configured: &Version,
     service: &str,
     generation: u32,
-    epoch: &impl Fn(SocketAddrV4) -> u32,
+    epoch: &impl Fn(SocketAddr) -> u32,
     backends: &mut Ids,
     changes: &mut Vec<String>,
 ) {
     let old = std::mem::take(&mut version.instances);
     for instance in configured.instances() {
         let id = instance.id().to_string();
+        let addr = instance.addr();
         // Another address under the same id is another instance.
-        let same = |i: &&InstanceState| i.id == id && i.addr == instance.addr();
+        let same = |i: &&InstanceState| i.id == id && i.addr == addr;
         let mut merged = old.iter().find(same).cloned().unwrap_or_else(|| {
             if generation > 1 {
                 changes.push(format!("instance {service}/{}/{id} added", version.name));
             }
             InstanceState {
                 id: id.clone(),
-                addr: instance.addr(),
+                addr,
                 weight: 1,
+                server_id: None,
                 backend: backends.take(1),
                 // What is unknown of a socket stays unknown under a new id.
-                epoch: epoch(instance.addr()),
+                epoch: epoch(addr),
                 drain: None,
                 orphaned: false,
                 closed_at: 0,
@@ -275,6 +249,7 @@ fn merge_instances(
         });
         merged.orphaned = false;
         merged.weight = instance.weight().get();
+        merged.server_id = instance.server_id();
         version.instances.push(merged);
     }
     for mut gone in old {

@@ -1,11 +1,19 @@
 //! Where traffic goes: what commands change and a restart or reload never resets.
 
-use std::net::SocketAddrV4;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::settings::Settings;
+use crate::config::{Family, Frontend, Invalid, Protocol, ServerId};
+
+/// Frontends in their places. Each keeps its place for as long as it is here: the reply path reads
+/// the list while it is written.
+pub type Places = Vec<Option<Frontend>>;
 
 /// State of one service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceState {
     /// Its name.
     pub name: String,
@@ -13,9 +21,19 @@ pub struct ServiceState {
     pub id: u32,
     /// Number of the last split.
     pub generation: u32,
-    /// Frontends whose flows may still exist, configured or not. Each keeps its place for as long as
-    /// it is here: the reply path reads the list while it is written.
-    pub frontends: Vec<Option<SocketAddrV4>>,
+    /// How its packets are treated.
+    #[serde(default)]
+    pub settings: Settings,
+    /// Address families that its clients can come from and of which each needs instances of its
+    /// own; empty where any instance serves any client.
+    #[serde(default)]
+    pub families: Vec<Family>,
+    /// IPv4 frontends whose flows may still exist, configured or not.
+    #[serde(deserialize_with = "places")]
+    pub frontends: Places,
+    /// IPv6 ones.
+    #[serde(default, deserialize_with = "places")]
+    pub frontends6: Places,
     /// Gone from the configuration, kept until its flows are.
     #[serde(default)]
     pub removed: bool,
@@ -24,16 +42,22 @@ pub struct ServiceState {
 }
 
 /// State of one version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VersionState {
     /// Its name.
     pub name: String,
-    /// Index of its ring.
+    /// Index of its ring; the number of the version, too.
     pub ring: u32,
+    /// Index of its ring of IPv6 instances, where they have one of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring6: Option<u32>,
     /// Weight.
     pub weight: u32,
-    /// Generation that took its weight away; meaningful while the weight is 0.
+    /// Generation that closed it to new flows; meaningful while it is not [`VersionState::open`].
     pub closed_at: u32,
+    /// Whether some clients or frontends reach it whatever its weight, unless it is drained.
+    #[serde(default)]
+    pub tested: bool,
     /// Set while an operator drains it.
     pub drain: Option<DrainState>,
     /// When its first flow was opened, RFC 3339.
@@ -51,9 +75,12 @@ pub struct InstanceState {
     /// Its id.
     pub id: String,
     /// Its socket.
-    pub addr: SocketAddrV4,
+    pub addr: SocketAddr,
     /// Weight within its version.
     pub weight: u32,
+    /// What stands for it in QUIC connection ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<ServerId>,
     /// Index in the maps.
     pub backend: u32,
     /// Evidence epoch in which it came into service: of what was before, nothing is known.
@@ -82,6 +109,17 @@ pub struct DrainState {
     pub deadline_s: Option<f64>,
 }
 
+/// Reads frontends. Versions of this program that knew nothing but TCP did not write it down.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Places, D::Error> {
+    let frontend = |text: String| -> Result<Frontend, Invalid> {
+        let with_protocol = if text.contains('/') { text } else { format!("{text}/tcp") };
+        Frontend::parse(&with_protocol)
+    };
+    let texts = Vec::<Option<String>>::deserialize(deserializer)?;
+    let read = |text: Option<String>| text.map(frontend).transpose();
+    texts.into_iter().map(read).collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+}
+
 impl DrainState {
     /// The same drain asked for again: a deadline counts from then.
     pub fn again(&mut self, drain: &Self) {
@@ -97,19 +135,73 @@ impl InstanceState {
     pub fn in_ring(&self) -> bool {
         self.drain.is_none() && !self.orphaned
     }
+
+    /// The family of its address.
+    pub fn family(&self) -> Family {
+        Family::of(self.addr.ip())
+    }
+}
+
+/// Clients that need somebody to serve them: those of a family, or all alike.
+pub type Clients = Option<Family>;
+
+/// "IPv6 ", or nothing where all clients are alike.
+pub fn clients_in_words(clients: Clients) -> String {
+    clients.map(|family| format!("{family} ")).unwrap_or_default()
 }
 
 impl VersionState {
-    /// Whether new flows are placed on it.
-    pub fn serves(&self) -> bool {
-        self.weight > 0 && self.instances.iter().any(InstanceState::in_ring)
+    /// Ids of its rings.
+    pub fn rings(&self) -> impl Iterator<Item = u32> + use<> {
+        std::iter::once(self.ring).chain(self.ring6)
+    }
+
+    /// Whether it has an instance that can take new flows of these clients.
+    pub fn can_serve(&self, clients: Clients) -> bool {
+        let fits = |instance: &&InstanceState| clients.is_none_or(|f| f == instance.family());
+        self.instances.iter().filter(fits).any(InstanceState::in_ring)
+    }
+
+    /// Whether new flows of these clients are placed on it by weight.
+    pub fn serves(&self, clients: Clients) -> bool {
+        self.weight > 0 && self.can_serve(clients)
+    }
+
+    /// Whether there is a way to it for new flows.
+    pub fn open(&self) -> bool {
+        self.weight > 0 || (self.tested && self.drain.is_none())
+    }
+
+    /// Closes what was open and is not any more.
+    pub fn note_closed(&mut self, was_open: bool, generation: u32) {
+        if was_open && !self.open() {
+            self.closed_at = generation;
+        }
+    }
+
+    /// Whether clients that are remembered may stay with an instance of it while it is drained
+    /// under `move`.
+    pub fn accepts(&self, instance: &InstanceState) -> bool {
+        instance.in_ring() && self.weight > 0 && self.drain.is_none()
     }
 }
 
 impl ServiceState {
-    /// Whether any version takes new flows.
-    pub fn serves(&self) -> bool {
-        self.versions.iter().any(VersionState::serves)
+    /// Kinds of clients, each of which needs somebody to serve it.
+    pub fn clients(&self) -> impl Iterator<Item = Clients> + use<> {
+        let all = if self.families.is_empty() {
+            vec![None]
+        } else {
+            self.families.iter().copied().map(Some).collect()
+        };
+        all.into_iter()
+    }
+
+    /// The first kind of clients of which no version takes new flows, among those of which
+    /// `before` had one.
+    pub fn deserts(&self, before: &Self) -> Option<Clients> {
+        let served = |service: &Self, clients| service.versions.iter().any(|v| v.serves(clients));
+        self.clients().find(|clients| served(before, *clients) && !served(self, *clients))
     }
 
     /// A version by name.
@@ -127,8 +219,35 @@ impl ServiceState {
         self.versions.iter().flat_map(|v| v.instances.iter().map(move |i| (v, i)))
     }
 
+    /// The frontends of a family in their places.
+    pub fn places(&self, family: Family) -> &Places {
+        match family {
+            Family::V4 => &self.frontends,
+            Family::V6 => &self.frontends6,
+        }
+    }
+
+    /// The frontends of a family in their places.
+    pub fn places_mut(&mut self, family: Family) -> &mut Places {
+        match family {
+            Family::V4 => &mut self.frontends,
+            Family::V6 => &mut self.frontends6,
+        }
+    }
+
+    /// All frontends whose flows may still exist.
+    pub fn all_frontends(&self) -> impl Iterator<Item = Frontend> {
+        self.frontends.iter().chain(&self.frontends6).flatten().copied()
+    }
+
+    /// Protocols of those.
+    pub fn protocols(&self) -> impl Iterator<Item = Protocol> {
+        let spoken = |protocol: &Protocol| self.all_frontends().any(|f| f.protocol() == *protocol);
+        Protocol::ALL.into_iter().filter(spoken)
+    }
+
     /// Weights by version name.
-    pub fn weights(&self) -> std::collections::BTreeMap<String, u32> {
+    pub fn weights(&self) -> BTreeMap<String, u32> {
         self.versions.iter().map(|version| (version.name.clone(), version.weight)).collect()
     }
 }

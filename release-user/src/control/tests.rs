@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::commands::{Target, drain, shift, undrain};
-use super::desired::Desired;
+use super::plan::{Desired, Reaches};
 use super::reconcile::reconcile;
 use super::state::{DrainState, ServiceState, State};
 use crate::api::types::ErrorCode;
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 
 fn config(versions: &[(&str, u32, &[&str])]) -> Config {
     let mut text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
@@ -94,7 +94,7 @@ fn a_removed_instance_is_kept_as_orphan_and_off_the_ring() {
     let ring =
         desired.services[&0].rings.values().find(|r| r.members.len() == 1 && r.members[0].id == 1);
     assert!(ring.is_some(), "off the ring");
-    assert!(desired.backend_ids.len() == 3, "replies still find their way");
+    assert!(desired.owners.len() == 3, "replies still find their way");
 }
 
 /// An in-place upgrade gives the same address a new id; the old one keeps its flows.
@@ -110,8 +110,8 @@ fn an_address_that_moves_gets_a_new_id() {
         .collect();
     assert_eq!(ids, [("v1".to_owned(), 2, true), ("v2".to_owned(), 4, false)]);
     let desired = Desired::of(&next, &moved);
-    let address: std::net::SocketAddrV4 = "10.0.0.2:80".parse().unwrap();
-    assert_eq!(desired.backend_ids[&address.into()].backend, 4);
+    let address = "10.0.0.2:80".parse().unwrap();
+    assert_eq!(desired.owners[&(address, Protocol::Tcp)].backend, 4);
 }
 
 #[test]
@@ -121,10 +121,10 @@ fn a_removed_service_keeps_its_frontends_for_replies_only() {
     let (next, _) = reconcile(&state, &none, 1).unwrap();
     assert!(next.services[0].removed);
     let desired = Desired::of(&next, &none);
-    assert!(desired.services[&0].frontends.is_empty());
-    assert_eq!(desired.services[&0].service.frontend_count, 1);
-    let split = desired.services[&0].split;
-    assert!(split.entries[..split.count as usize].iter().all(|entry| entry.bound == 0));
+    let plan = &desired.services[&0];
+    assert_eq!(plan.frontends.len(), 1);
+    assert_eq!(plan.frontends[0].reaches, Reaches::Gone);
+    assert!(plan.versions.iter().all(|version| version.bound == 0));
 }
 
 #[test]
@@ -218,10 +218,10 @@ fn too_many_frontends_of_before_are_a_conflict() {
     let (state, _) = reconcile(&State::default(), &with_frontends(80..86), 1).unwrap();
     let (state, _) = reconcile(&state, &with_frontends(84..88), 1).unwrap();
     assert_eq!(state.services[0].frontends.len(), 8);
-    assert_eq!(state.services[0].frontends[4].unwrap().port(), 84, "each keeps its place");
+    assert_eq!(state.services[0].frontends[4].unwrap().socket().port(), 84, "each keeps its place");
     let error = reconcile(&state, &with_frontends(88..90), 1).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    assert!(error.message.contains("10 frontends"), "{error}");
+    assert!(error.message.contains("10 IPv4 frontends"), "{error}");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn undrain_gives_no_weight_to_a_version_without_instances() {
     assert_eq!(state, before);
     undrain(web(&mut state), &Target::Instance("v1".to_owned(), ids[0].clone())).unwrap();
     assert!(undrain(web(&mut state), &version).unwrap());
-    assert!(web(&mut state).version("v1").unwrap().serves());
+    assert!(web(&mut state).version("v1").unwrap().serves(None));
 }
 
 /// A reload must not take away the last instance of a version that has weight, nor the last version.

@@ -11,10 +11,10 @@ use super::events::EventHub;
 use super::rates::Rates;
 use crate::api::types::{ApiError, ErrorCode, InForce};
 use crate::config::Config;
-use crate::control::desired::Desired;
+use crate::control::plan::Desired;
 use crate::control::reconcile::reconcile;
 use crate::control::state::{ServiceState, State};
-use crate::control::{apply, commands};
+use crate::control::{apply, commands, pending};
 use crate::kernel::{Clock, KernelError, Links, Loaded, Maps, Programs};
 use crate::net::netlink::Interface;
 use crate::net::sysctl::Found;
@@ -113,6 +113,7 @@ impl Core {
     /// # Errors
     /// As above.
     pub fn adopt_config(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
+        pending::refuse(&config)?;
         let epoch = self.maps.meta()?.evidence_epoch;
         let (state, changes) = reconcile(&self.state, &config, epoch)?;
         self.store_all(&state)?;

@@ -48,7 +48,7 @@ impl Subject {
             .cloned()
             .collect();
         let alone = instances.iter().all(|instance| !instance.in_ring());
-        let mut closed_at = if version.weight == 0 {
+        let mut closed_at = if !version.open() {
             // Whichever came first closed it; the later one is the safe bound.
             version.closed_at
         } else if alone && id.is_some() {
@@ -58,7 +58,7 @@ impl Subject {
         };
         let namesakes = namesakes(service, &instances);
         for (other_version, other) in &namesakes {
-            if other.in_ring() && other_version.weight > 0 {
+            if other.in_ring() && other_version.open() {
                 closed_at = 0;
             } else if closed_at > 0 {
                 let closed =
@@ -260,8 +260,9 @@ pub fn boot_id_text(id: &[u8; 16]) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::control::commands;
     use crate::control::reconcile::reconcile;
-    use crate::control::state::State;
+    use crate::control::state::{DrainState, State};
 
     fn config(v1: &str, v2: &str) -> Config {
         let text = format!(
@@ -293,6 +294,31 @@ mod tests {
             let subject = Subject::find(service, target).unwrap();
             assert!(ids.iter().all(|id| subject.backends().contains(id)), "{target}");
             assert_eq!(subject.closed_at, 2, "{target}: closed when the other id was");
+        }
+    }
+
+    /// Test clients reach a version of weight 0 until it is drained.
+    #[test]
+    fn a_version_under_test_is_open() {
+        let text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+                    frontends = [\"192.0.2.10:80/tcp\"]\ntest_sources.v2 = [\"198.51.100.0/24\"]\n\
+                    version = [{ name = \"v1\", weight = 1, instances = [\"10.0.0.1:80\"] },\n\
+                    { name = \"v2\", instances = [\"10.0.0.2:80\"] }]\n";
+        let config = Config::from_str(text, "t").unwrap();
+        let (state, _) = reconcile(&State::default(), &config, 1).unwrap();
+        let mut service = state.services[0].clone();
+        for target in ["v2", "10.0.0.2:80"] {
+            assert_eq!(Subject::find(&service, target).unwrap().closed_at, 0, "{target}");
+        }
+        let drain = DrainState {
+            weight_before: 0,
+            since: String::new(),
+            since_boot_ms: 0,
+            deadline_s: None,
+        };
+        commands::drain(&mut service, &Target::Version("v2".to_owned()), &drain, false).unwrap();
+        for target in ["v2", "10.0.0.2:80"] {
+            assert_eq!(Subject::find(&service, target).unwrap().closed_at, 2, "{target}");
         }
     }
 

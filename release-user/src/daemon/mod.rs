@@ -25,6 +25,7 @@ use self::core::{Core, Daemon};
 use crate::api::server;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
+use crate::control::pending;
 use crate::control::reconcile::reconcile;
 use crate::control::state::State;
 use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load};
@@ -62,6 +63,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
 
     let state = State { services: store.load()? };
     // A configuration that the state contradicts is refused before anything is made.
+    pending::refuse(&config)?;
     reconcile(&state, &config, 0)?;
     let capacity = config.daemon().flow_capacity().get();
     let mut loaded = load(

@@ -2,7 +2,7 @@
 //! orphaned instances that nothing names any more.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use release_common::abi::{Endpoint4, FlowKey4, reap_op};
@@ -10,7 +10,7 @@ use release_common::tcp::word::FlowWord;
 
 use super::core::Daemon;
 use crate::api::types::ApiError;
-use crate::config::Config;
+use crate::config::{Config, Family, Frontend};
 use crate::control::apply;
 use crate::control::state::{InstanceState, State};
 use crate::verdict::walk::Walk;
@@ -136,12 +136,14 @@ impl Daemon {
         let mut freed = Vec::new();
         for service in &mut next.services {
             let configured = configured_frontends(&core.config, &service.name);
-            for slot in &mut service.frontends {
-                *slot = slot
-                    .filter(|at| configured.contains(at) || used.contains(&Endpoint4::from(*at)));
-            }
-            while service.frontends.last() == Some(&None) {
-                service.frontends.pop();
+            for family in Family::ALL {
+                let places = service.places_mut(family);
+                for place in places.iter_mut() {
+                    *place = place.filter(|at| configured.contains(at) || in_use(&used, *at));
+                }
+                while places.last() == Some(&None) {
+                    places.pop();
+                }
             }
             for version in &mut service.versions {
                 version.instances.retain(|instance| {
@@ -180,13 +182,19 @@ fn has_leftovers(state: &State, config: &Config) -> bool {
             let configured = configured_frontends(config, &service.name);
             service.removed
                 || service.versions.iter().any(|version| version.removed)
-                || service.frontends.iter().flatten().any(|at| !configured.contains(at))
+                || service.all_frontends().any(|at| !configured.contains(&at))
         })
 }
 
-fn configured_frontends(config: &Config, service: &str) -> Vec<SocketAddrV4> {
-    let frontends = config.service(service).into_iter().flat_map(|s| s.frontends());
-    frontends.map(|frontend| frontend.socket()).collect()
+fn configured_frontends(config: &Config, service: &str) -> Vec<Frontend> {
+    config.service(service).into_iter().flat_map(|service| service.all_frontends()).collect()
+}
+
+fn in_use(used: &HashSet<Endpoint4>, at: Frontend) -> bool {
+    match at.socket() {
+        SocketAddr::V4(socket) => used.contains(&Endpoint4::from(socket)),
+        SocketAddr::V6(_) => false,
+    }
 }
 
 /// A service whose versions changed gets a new generation.

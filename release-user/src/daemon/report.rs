@@ -1,8 +1,9 @@
 //! Status, flows and instances, from state, walk and counters.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use release_common::abi::{Embryo, Flow, FlowKey4, GAUGE_ENTRIES};
+use release_common::abi::{Be16, Be32, Embryo, Flow, FlowKey4, GAUGE_ENTRIES};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use super::core::{Daemon, lock};
@@ -10,6 +11,7 @@ use crate::api::types::{
     ApiError, DataPlaneStatus, ErrorCode, FlowCounts, FlowLine, FlowQuery, InstanceLine,
     InstanceStatus, InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
 };
+use crate::config::Protocol;
 use crate::control::commands::service_mut;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::net::netlink::Attached;
@@ -29,9 +31,9 @@ impl Daemon {
     /// # Errors
     /// Usage for an unknown service, or the kernel's.
     pub async fn status_of(&self, service: Option<&str>) -> Result<Status, ApiError> {
-        let (mut state, config, interfaces) = {
+        let (mut state, interfaces) = {
             let core = self.core.lock().await;
-            (core.state.clone(), core.config.clone(), core.interface_status())
+            (core.state.clone(), core.interface_status())
         };
         if let Some(name) = service {
             let found = service_mut(&mut state, name)?.clone();
@@ -50,12 +52,7 @@ impl Daemon {
         let services = state
             .services
             .iter()
-            .map(|service| {
-                let mode = config
-                    .service(&service.name)
-                    .map_or("nat".to_owned(), |service| service.mode().to_string());
-                self.service_status(service, mode, &walk, now)
-            })
+            .map(|service| self.service_status(service, &walk, now))
             .collect::<Result<_, _>>()?;
         Ok(Status {
             schema: SCHEMA,
@@ -74,7 +71,6 @@ impl Daemon {
     fn service_status(
         &self,
         service: &ServiceState,
-        mode: String,
         walk: &Walk,
         now: u64,
     ) -> Result<ServiceStatus, ApiError> {
@@ -109,8 +105,9 @@ impl Daemon {
         Ok(ServiceStatus {
             name: service.name.clone(),
             generation: service.generation,
-            mode,
-            frontends: service.frontends.iter().flatten().map(|f| format!("{f}/tcp")).collect(),
+            mode: service.settings.mode.to_string(),
+            conversation: service.settings.conversation.to_string(),
+            frontends: service.all_frontends().map(|frontend| frontend.to_string()).collect(),
             versions,
         })
     }
@@ -216,6 +213,8 @@ fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'sta
         (1.., _) => "active",
         (0, true) if idle && empty => "idle",
         (0, false) if empty => "standby",
+        // Test clients reach it whatever its weight.
+        (0, false) if version.open() => "active",
         (0, _) => "draining",
     }
 }
@@ -228,7 +227,7 @@ fn instance_state(
     idle: bool,
 ) -> &'static str {
     let draining = !instance.in_ring() || version.drain.is_some();
-    let left = version.weight == 0 && flows.active + flows.embryonic > 0;
+    let left = !version.open() && flows.active + flows.embryonic > 0;
     match (draining, idle && flows.active + flows.embryonic == 0) {
         (true, true) => "idle",
         (true, false) => "draining",
@@ -289,13 +288,11 @@ impl Describer<'_> {
         {
             return None;
         }
+        let (client, frontend, protocol) = ends(key);
         Some(FlowLine {
-            client: format!("{}:{}", std::net::Ipv4Addr::from(key.client), key.client_port.get()),
-            frontend: format!(
-                "{}:{}",
-                std::net::Ipv4Addr::from(key.frontend),
-                key.frontend_port.get()
-            ),
+            client: client.to_string(),
+            frontend: frontend.to_string(),
+            protocol: protocol.to_string(),
             service: service.name.clone(),
             version: version.name.clone(),
             instance: instance.id.clone(),
@@ -306,6 +303,13 @@ impl Describer<'_> {
             last_data_age_ms: 0,
         })
     }
+}
+
+/// Client, frontend and protocol of a flow.
+fn ends(key: &FlowKey4) -> (SocketAddr, SocketAddr, Protocol) {
+    let socket = |ip: Be32, port: Be16| SocketAddr::new(Ipv4Addr::from(ip).into(), port.get());
+    let protocol = if key.proto == Protocol::Udp.number() { Protocol::Udp } else { Protocol::Tcp };
+    (socket(key.client, key.client_port), socket(key.frontend, key.frontend_port), protocol)
 }
 
 fn millis(age: Duration) -> u64 {

@@ -141,15 +141,16 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Frontend;
 
     fn service(name: &str, id: u32) -> ServiceState {
         ServiceState {
             name: name.to_owned(),
             id,
             generation: 3,
-            frontends: vec![Some("192.0.2.1:80".parse().unwrap()), None],
-            removed: false,
-            versions: Vec::new(),
+            frontends: vec![Some(Frontend::parse("192.0.2.1:80/udp").unwrap()), None],
+            frontends6: vec![Some(Frontend::parse("[2001:db8::1]:80/tcp").unwrap())],
+            ..ServiceState::default()
         }
     }
 
@@ -170,6 +171,20 @@ mod tests {
         store.set_note("k", None).unwrap();
         assert_eq!(store.load().unwrap().len(), 1);
         assert_eq!(store.note("k").unwrap(), None);
+    }
+
+    /// Documents of versions that knew IPv4 and TCP only.
+    #[test]
+    fn what_an_earlier_version_wrote_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path()).unwrap();
+        let document = r#"{"name":"a","id":0,"generation":3,"frontends":["192.0.2.1:80",null],
+            "removed":false,"versions":[]}"#;
+        let query = "INSERT INTO service (name, id, document) VALUES ('a', 0, ?1)";
+        store.write(query, params![document]).unwrap();
+        let loaded = store.load().unwrap();
+        let tcp = Frontend::parse("192.0.2.1:80/tcp").unwrap();
+        assert_eq!(loaded[0].frontends, [Some(tcp), None]);
     }
 
     #[test]

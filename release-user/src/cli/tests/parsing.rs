@@ -3,8 +3,9 @@
 use crate::api::types::ErrorCode;
 use crate::cli::args::{Cli, Command, Idle, Instance, Maps};
 use crate::cli::output::error_text;
-use crate::cli::values::{OnDeadline, Output, Proto};
+use crate::cli::values::{OnDeadline, Output};
 use crate::cli::{usage_error, wants_json};
+use crate::config::Protocol;
 use clap::{CommandFactory as _, Parser as _};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -162,8 +163,8 @@ fn shift_drain_idle_explain() {
     assert!(timeout == Some(Duration::ZERO) && !target.explain);
     assert!(matches!(command("idle receipt web v1"), Command::Idle(Idle::Receipt(_))));
 
-    let Command::Explain { proto: Proto::Tcp, src, dst } =
-        command("explain TCP 198.51.100.7:40000 [2001:db8::1]:80")
+    let Command::Explain { proto: Protocol::Udp, src, dst } =
+        command("explain UDP 198.51.100.7:40000 [2001:db8::1]:80")
     else {
         panic!()
     };
@@ -211,8 +212,8 @@ fn bad_input_exits_2_and_says_why() {
         ("flows --oldest -3", "-3 is not in 1.."),
         ("flows --oldest many", "invalid digit"),
         ("maps dump", "<MAP>"),
-        ("explain udp 1.2.3.4:5 1.2.3.4:6", "not supported by this version (tcp is)"),
-        ("explain tpc 1.2.3.4:5 1.2.3.4:6", "unknown protocol (tcp)"),
+        ("explain sctp 1.2.3.4:5 1.2.3.4:6", "unknown protocol \"sctp\""),
+        ("explain tpc 1.2.3.4:5 1.2.3.4:6", "did you mean `tcp`?"),
         ("explain tcp 1.2.3.4 1.2.3.4:6", "invalid socket address"),
         ("explain tcp 1.2.3.4:5 1.2.3.4:66666", "invalid socket address"),
         ("undrain web", "<TARGET>"),

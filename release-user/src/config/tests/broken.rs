@@ -56,8 +56,8 @@ const FILE_AND_DAEMON: &[Case] = &[
     (
         "one version",
         "[[service.version]]\nname = \"v2\"",
-        "[service.limits]\nmax = 1",
-        &["f.toml:11: service[web].limits: unknown key (known: name, frontends"],
+        "[service.healthy]\nmax = 1",
+        &["f.toml:11: service[web].healthy: unknown key (known: name, frontends"],
     ),
     // [daemon].
     (
@@ -114,10 +114,13 @@ const FILE_AND_DAEMON: &[Case] = &[
     (
         "capacities",
         "[\"eth0\"]",
-        "[\"eth0\"]\nflow_capacity = 1023\nembryo_capacity = 4194305",
+        "[\"eth0\"]\nflow_capacity = 1023\nembryo_capacity = 4194305\nsession_capacity = 1\nsnat_capacity = 1048577\nfragment_capacity = 63",
         &[
             "f.toml:4: daemon.flow_capacity: 1023 is out of range (1024 to 16777216)",
             "f.toml:5: daemon.embryo_capacity: 4194305 is out of range (1024 to 4194304)",
+            "f.toml:6: daemon.session_capacity: 1 is out of range (1024 to 4194304)",
+            "f.toml:7: daemon.snat_capacity: 1048577 is out of range (1024 to 1048576)",
+            "f.toml:8: daemon.fragment_capacity: 63 is out of range (64 to 262144)",
         ],
     ),
     (

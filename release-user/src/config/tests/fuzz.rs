@@ -1,7 +1,7 @@
 //! Whatever the bytes are: a configuration, or errors with lines; never a panic.
 
 use super::super::load::from_sources;
-use super::{FULL, SMALL};
+use super::{FULL, MODES, SMALL};
 use proptest::prelude::*;
 
 /// Byte mutations: (where, how, byte).
@@ -46,8 +46,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn mutated_files(full: bool, mutations in mutations()) {
-        loads_or_says_where(mutate(if full { FULL } else { SMALL }, &mutations))?;
+    fn mutated_files(
+        text in prop::sample::select(vec![FULL, MODES, SMALL]),
+        mutations in mutations(),
+    ) {
+        loads_or_says_where(mutate(text, &mutations))?;
     }
 
     #[test]
@@ -57,7 +60,10 @@ proptest! {
 
     /// Lines exchanged: legal TOML more often than not, of the wrong shape.
     #[test]
-    fn shuffled_lines(lines in Just(FULL.lines().collect::<Vec<_>>()).prop_shuffle()) {
+    fn shuffled_lines(
+        lines in prop::sample::select(vec![FULL, MODES])
+            .prop_flat_map(|text| Just(text.lines().collect::<Vec<_>>()).prop_shuffle()),
+    ) {
         loads_or_says_where(lines.join("\n").into_bytes())?;
     }
 }

@@ -1,7 +1,10 @@
 mod broken;
+mod broken_options;
+mod broken_reach;
 mod broken_service;
 mod files;
 mod fuzz;
+mod options;
 
 use super::{Config, InstanceWeight, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
 use crate::placement::RingSize;
@@ -63,6 +66,55 @@ instances = ["10.0.0.11:8080"]
 name = "v2"
 "#;
 
+/// Every mode and conversation, with all keys that FULL has not.
+const MODES: &str = r#"schema = 1
+[daemon]
+interfaces = ["lo"]
+session_capacity = 1024
+snat_capacity = 1024
+fragment_capacity = 64
+[[service]]
+name = "a"
+frontends = ["192.0.2.10:80/tcp", "[2001:db8::10]:80/udp"]
+mode = "snat"
+conversation = "client"
+udp_timeout = "1m"
+unreplied_timeout = "1m"
+session_timeout = "1m"
+limits = { max_flows = 2, new_flows_per_second = 1 }
+drain = { sessions = "move" }
+snat = { addresses = ["10.0.0.5", "fd00::5"], ports = "4000-5000" }
+test_sources = { v1 = ["198.51.100.0/24", "2001:db8:1::/48"] }
+test_frontends = { v1 = ["192.0.2.10:81/tcp"] }
+version = [{ name = "v1", weight = 1, instances = ["10.0.0.1:1", "[fd00::1]:1"] }]
+[[service]]
+name = "b"
+frontends = ["192.0.2.11:80/udp"]
+mode = "gue"
+conversation = "quic"
+tunnel = { sources = ["10.254.0.0/16", "fd00:f::/64"], port = 1 }
+quic = { server_id_length = 1, config_id = 6 }
+version = [{ name = "v1", weight = 1, instances = [
+    { addr = "10.0.0.2:80", server_id = "0a" }, { addr = "[fd00::2]:80", server_id = "0b" },
+] }]
+[[service]]
+name = "c"
+frontends = ["192.0.2.12:80/udp"]
+mode = "local"
+conversation = "datagram"
+version = [{ name = "v1", weight = 1, instances = ["127.0.0.1:1"] }]
+"#;
+
+/// One service: its frontends stand in line 6, `options` from line 7, the instances of its version
+/// v1 in line 11 if the options are one line; v2 has none.
+fn service(frontends: &str, options: &str, instances: &str) -> String {
+    format!(
+        "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+         frontends = {frontends}\n{options}\n[[service.version]]\nname = \"v1\"\nweight = 1\n\
+         instances = {instances}\n[[service.version]]\nname = \"v2\"\n"
+    )
+}
+
 fn load(text: &str) -> Config {
     Config::from_str(text, "f.toml").unwrap_or_else(|errors| panic!("{errors}"))
 }
@@ -98,6 +150,11 @@ fn everything_given() {
     assert_eq!(instance.weight().get(), 2);
     assert!(web.instance("v1").is_none() && web.version("v3").is_none());
     assert_eq!(config.warnings(), []);
+}
+
+#[test]
+fn every_mode() {
+    assert_eq!(load(MODES).warnings(), []);
 }
 
 #[test]

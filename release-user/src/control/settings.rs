@@ -1,0 +1,71 @@
+//! How a service's packets are treated, as last configured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{
+    Conversation, Limits, Mode, Quic, Service, Session, Snat, Timeouts, Tunnel, WhenEmpty, WhenFull,
+};
+
+/// Everything about a service but where it listens and where its traffic goes.
+///
+/// It is kept with the state, so that the flows of a service that was taken out of the
+/// configuration are carried to their end as they began. What a state of an earlier version does
+/// not say has the default, which is what that version did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// How packets reach an instance.
+    pub mode: Mode,
+    /// What stays together on one instance.
+    pub conversation: Conversation,
+    /// What a new flow gets when no instance serves.
+    pub when_empty: WhenEmpty,
+    /// What a new flow gets when the flow table is full or a limit is reached.
+    pub when_full: WhenFull,
+    /// How long silent flows are kept.
+    pub timeouts: Timeouts,
+    /// What the service takes at most.
+    pub limits: Limits,
+    /// How clients are remembered: conversation `client` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Session>,
+    /// Sources that clients are hidden behind: mode `snat` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snat: Option<Snat>,
+    /// How packets are wrapped: modes `ipip` and `gue` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+    /// How connection ids name instances: conversation `quic` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic: Option<Quic>,
+}
+
+impl Settings {
+    /// What the configuration says.
+    pub fn of(service: &Service) -> Self {
+        Self {
+            mode: service.mode(),
+            conversation: service.conversation(),
+            when_empty: service.when_empty(),
+            when_full: service.when_full(),
+            timeouts: service.timeouts(),
+            limits: service.limits(),
+            session: service.session(),
+            snat: service.snat().cloned(),
+            tunnel: service.tunnel().cloned(),
+            quic: service.quic(),
+        }
+    }
+
+    /// Why flows that these settings began cannot go on under `next`.
+    pub fn contradict(&self, next: &Self) -> Option<String> {
+        if self.mode != next.mode {
+            return Some(format!("mode is {} and would be {}", self.mode, next.mode));
+        }
+        if self.conversation.tracks_flows() != next.conversation.tracks_flows() {
+            let (old, new) = (self.conversation, next.conversation);
+            return Some(format!("conversation is {old} and would be {new}"));
+        }
+        None
+    }
+}
