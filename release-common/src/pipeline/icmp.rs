@@ -59,19 +59,25 @@ fn read<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote<A>, 
 #[inline(always)]
 fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Option<Decision<A>> {
     let ends = &quote.ends;
-    let client = Endpoint::new(ends.destination, ends.destination_port, quote.protocol);
-    let frontend = Endpoint::new(ends.source, ends.source_port, quote.protocol);
-    let key = FlowKey::between(client, frontend);
-    if let Some(flow) = tables.flow(&key) {
+    let key = FlowKey {
+        client: ends.destination,
+        frontend: ends.source,
+        client_port: ends.destination_port,
+        frontend_port: ends.source_port,
+        proto: quote.protocol,
+        pad: [0; 3],
+    };
+    let key = tables.keep_key(&key);
+    if let Some(flow) = tables.flow(key) {
         return Some(to_flow(flow, Reason::IcmpForwarded));
     }
-    if let Some(embryo) = tables.embryo(&key) {
+    if let Some(embryo) = tables.embryo(key) {
         return Some(match EmbryoWord(embryo.state().get()).phase() {
             EmbryoPhase::Ended => Decision::drop(Reason::EmbryoBusy),
             _ => to_embryo(embryo, Reason::IcmpForwarded),
         });
     }
-    let at = tables.frontend(&frontend)?;
+    let at = tables.frontend(&key.frontend())?;
     let service = tables.service(at.service)?;
     if service.conversation != conversation::DATAGRAM || quote.protocol != IPPROTO_UDP {
         return None;

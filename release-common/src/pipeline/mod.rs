@@ -58,7 +58,8 @@ pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
             Stage::Place => place_stage(packet, tables, &headers),
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
-            Stage::Rest => rest_stage(packet, tables, &headers),
+            Stage::Icmp => icmp_stage(packet, tables, &headers),
+            Stage::Fragment => fragment_stage(packet, tables, &headers),
         };
     }
 }
@@ -79,8 +80,10 @@ pub enum Stage {
     Reply,
     /// From an instance, of no live flow.
     Answer,
-    /// ICMP, later fragments.
-    Rest,
+    /// ICMP.
+    Icmp,
+    /// A later fragment.
+    Fragment,
 }
 
 /// What a stage says.
@@ -119,8 +122,11 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
-        return Next::stage(Stage::Rest);
+    if headers.ip.fragment.is_later() {
+        return Next::stage(Stage::Fragment);
+    }
+    if headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Icmp);
     }
     if tables.is_frontend_port(headers.destination_port) {
         let (live, stage) = if headers.is_tcp() {
@@ -218,26 +224,34 @@ pub fn answer_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     Next::decided(tables, headers, reply::answer(packet, tables, headers))
 }
 
-/// See [`Stage::Rest`].
+/// See [`Stage::Icmp`].
 #[inline(always)]
-pub fn rest_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+pub fn icmp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    let decision = if headers.ip.fragment.is_later() {
-        fragment::follow(tables, headers)
-    } else {
-        icmp::decide(packet, tables, headers)
-    };
-    Next { stage: Stage::Decided, decision }
+    Next { stage: Stage::Decided, decision: icmp::decide(packet, tables, headers) }
+}
+
+/// See [`Stage::Fragment`].
+#[inline(always)]
+pub fn fragment_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    Next { stage: Stage::Decided, decision: fragment::follow(tables, headers) }
 }
 
 /// First stage for what this host is about to send: replies of instances on it.
 #[inline(always)]
 pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Next<A> {
-    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
-        return Next::stage(Stage::Rest);
+    if headers.ip.fragment.is_later() {
+        return Next::stage(Stage::Fragment);
+    }
+    if headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Icmp);
     }
     if tables.is_backend_port(headers.source_port) {
         return Next::stage(Stage::Reply);
@@ -245,19 +259,14 @@ pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>)
     Next::decided(tables, headers, Decision::pass(Reason::NotOurPort))
 }
 
-/// [`Stage::Rest`] for what this host is about to send.
+/// [`Stage::Icmp`] for what this host is about to send.
 #[inline(always)]
-pub fn rest_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
+pub fn icmp_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    let decision = if headers.ip.fragment.is_later() {
-        fragment::follow(tables, headers)
-    } else {
-        icmp::decide_egress(packet, tables, headers)
-    };
-    Next { stage: Stage::Decided, decision }
+    Next { stage: Stage::Decided, decision: icmp::decide_egress(packet, tables, headers) }
 }
 
 /// Handles one frame of family `A` that this host is about to send.
@@ -276,7 +285,8 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
         next = match next.stage {
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
-            Stage::Rest => rest_egress(packet, tables, &headers),
+            Stage::Icmp => icmp_egress(packet, tables, &headers),
+            Stage::Fragment => fragment_stage(packet, tables, &headers),
             _ => return act_egress(packet, tables, &headers, &next.decision),
         };
     }

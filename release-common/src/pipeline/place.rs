@@ -20,7 +20,7 @@ pub const ITSELF: SnatSource = SnatSource { port: Be16(0), index: 0, pad: 0 };
 /// What a packet without a live flow was sent to.
 pub struct Target<'a, A> {
     /// Its flow key.
-    pub key: FlowKey<A>,
+    pub key: &'a FlowKey<A>,
     /// Its service's id.
     pub service_id: u32,
     /// A test frontend's ring; 0: by the split.
@@ -32,7 +32,7 @@ pub struct Target<'a, A> {
 impl<'a, A: Ip> Target<'a, A> {
     /// A frontend of a service.
     #[inline(always)]
-    pub const fn new(key: FlowKey<A>, at: FrontendRef, service: &'a Service) -> Self {
+    pub const fn new(key: &'a FlowKey<A>, at: FrontendRef, service: &'a Service) -> Self {
         Self { key, service_id: at.service, ring: at.ring, service }
     }
 
@@ -48,7 +48,7 @@ impl<'a, A: Ip> Target<'a, A> {
         if self.service.conversation == conversation::CLIENT {
             FlowHash::of_client(self.key.client, self.service_id)
         } else {
-            FlowHash::of(&self.key)
+            FlowHash::of(self.key)
         }
     }
 }
@@ -192,6 +192,7 @@ pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
     headers: &Headers<A>,
 ) -> Decision<A> {
     let key = headers.key_from_client();
+    let key = tables.keep_key(&key);
     let Some(at) = tables.frontend(&key.frontend()) else {
         return Decision::pass(Reason::NotOurAddress);
     };
@@ -270,7 +271,7 @@ fn place<A: Ip, T: FamilyTables<A>>(
         snat,
         pad: 0,
     };
-    match tables.insert_embryo(&to.key, &embryo) {
+    match tables.insert_embryo(to.key, &embryo) {
         Ok(()) => {
             tables.count(backend, Counter::Placed);
             if !matches!(choice.by, Counter::Placed) {
@@ -278,15 +279,15 @@ fn place<A: Ip, T: FamilyTables<A>>(
             }
             // Both of two CPUs that placed siblings on one instance at once see it here.
             if collides(tables, to, backend) {
-                if let Some(mine) = tables.embryo(&to.key) {
-                    end_embryo(tables, &to.key, mine, state);
+                if let Some(mine) = tables.embryo(to.key) {
+                    end_embryo(tables, to.key, mine, state);
                 }
                 return Decision::drop(Reason::PortCollision);
             }
             Decision::to_backend(backend, snat, Reason::Placed)
         }
         // The other CPU's choice holds.
-        Err(InsertError::Exists) => match tables.embryo(&to.key) {
+        Err(InsertError::Exists) => match tables.embryo(to.key) {
             Some(winner) => {
                 let (backend, snat) = (winner.backend().get(), winner.snat().get());
                 Decision::to_backend(backend, snat, Reason::SynRepeated)

@@ -36,8 +36,8 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
 ) -> Option<SnatSource> {
     let entry = tables.backend(backend)?;
     let ports = u32::from(to.service.snat_ports);
-    let owner = SnatOwner { key: to.key, claimed: tables.now() as u32, backend };
-    let mut hash = FlowHash::of(&to.key);
+    let owner = SnatOwner { key: *to.key, claimed: tables.now() as u32, backend };
+    let mut hash = FlowHash::of(to.key);
     for _ in 0..TRIES {
         let index = hash.pick(to.service.snat_count::<A>()) as u8;
         hash = hash.next();

@@ -146,6 +146,10 @@ pub trait Tables {
 
 /// The part of [`Tables`] that exists once per address family.
 pub trait FamilyTables<A: Address>: Tables {
+    /// The key of the packet's flow, kept where it does not take the stack's place.
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        key
+    }
     /// The service of a frontend.
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef>;
     /// The instance at an address.
