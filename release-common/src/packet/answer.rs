@@ -51,7 +51,7 @@ impl IcmpError {
 /// room.
 #[inline(always)]
 pub fn refuse<A: Ip, P: Packet>(packet: &mut P, headers: &Headers<A>) -> Option<()> {
-    let at = usize::from(headers.at);
+    let at = headers.network();
     if !packet.truncate(at + A::HEADER + TCP_HEADER) {
         return None;
     }
@@ -109,12 +109,12 @@ fn icmp<A: Ip, P: Packet, const GROWTH: usize, const QUOTE: usize>(
     headers: &Headers<A>,
     error: IcmpError,
 ) -> Option<()> {
-    let at = usize::from(headers.at);
+    let at = headers.network();
     let (dmac, smac) = rewrite::macs(packet)?;
     if !packet.truncate(at + QUOTE) {
         return None;
     }
-    rewrite::grow::<GROWTH, P>(packet, headers.at, (smac, dmac), A::ETHERTYPE)?;
+    rewrite::grow::<GROWTH, P>(packet, at, (smac, dmac), A::ETHERTYPE)?;
     let len = (ICMP_HEADER + QUOTE) as u16;
     let ends = (headers.ip.destination, headers.ip.source);
     A::write(packet, at, ends, A::ICMP, 0, len)?;

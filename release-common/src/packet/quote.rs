@@ -9,6 +9,8 @@ use crate::verifier::forget;
 
 /// Bytes of an ICMP header.
 const ICMP_HEADER: usize = 8;
+/// More than any offset of a quoted transport header, for the verifier.
+const QUOTE_MASK: u16 = 0x3ff;
 /// Offset of the checksum in an ICMP header.
 const ICMP_CHECK: usize = 2;
 
@@ -53,7 +55,7 @@ pub fn quote<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote
     if ip.fragment.is_later() {
         return Err(Reason::FragmentUnknown);
     }
-    let transport = forget((at + usize::from(ip.header)) as u64, u64::from(ip.len)) as u16 & 0x3ff;
+    let transport = forget((at + usize::from(ip.header)) as u64, u64::from(ip.len)) as u16 & QUOTE_MASK;
     let ports: View<'_, 8> = packet.view(usize::from(transport)).ok_or(Reason::Truncated)?;
     Ok(Quote {
         ends: Ends {
@@ -82,13 +84,13 @@ pub fn translate_error<A: Ip, P: Packet>(
     let addresses = inner.address_change(&quote.ends);
     let ports = inner.port_change(&quote.ends);
     let mut change = addresses.add(ports);
-    let at = usize::from(quote.at);
+    let at = usize::from(quote.at & QUOTE_MASK);
     if A::VERSION == 4 {
         let check: View<'_, 2> = packet.view(at + 10)?;
         let (old, new) = updated(&check, addresses);
         change = change.sub16(old).add16(new);
     }
-    let transport = usize::from(quote.transport);
+    let transport = usize::from(quote.transport & QUOTE_MASK);
     let check_at = if quote.protocol == IPPROTO_UDP { UDP_CHECK } else { tcp::CHECK };
     // Often the quote ends before it.
     if let Some(check) = packet.view::<2>(transport + check_at)
@@ -118,7 +120,7 @@ pub fn translate_error<A: Ip, P: Packet>(
     let change = if A::VERSION == 6 { change.add(outside) } else { change };
     updated(&packet.view(headers.transport() + ICMP_CHECK)?, change);
     let ttl = if routed { Some(headers.ip.ttl.wrapping_sub(1)) } else { None };
-    A::rewrite(packet, usize::from(headers.at), outside, outer, ttl)
+    A::rewrite(packet, headers.network(), outside, outer, ttl)
 }
 
 /// Updates a checksum and returns it before and after.

@@ -83,8 +83,8 @@ fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Optio
         return None;
     }
     // Where the client's next datagram would go.
-    let choice = place::choose(tables, &Target::new(key, at, service)).ok()?;
-    Some(Decision::to_backend(choice.backend, ITSELF, Reason::IcmpForwarded))
+    let backend = place::stateless(tables, &Target::new(key, at, service)).ok()?;
+    Some(Decision::to_backend(backend, ITSELF, Reason::IcmpForwarded))
 }
 
 /// About what was sent to an instance, by a router on the way or by the instance itself.

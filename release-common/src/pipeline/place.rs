@@ -64,36 +64,66 @@ pub struct Choice {
     pub by: Counter,
 }
 
+/// The version whose ring a new flow goes to.
+#[derive(Clone, Copy)]
+struct Ring {
+    id: u32,
+    generation: u32,
+    ruled: bool,
+}
+
+/// Test frontend, then test rule, then split.
+#[inline(always)]
+fn ring<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Ring, Reason> {
+    let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
+    let generation = split.generation;
+    let mut id = to.ring;
+    if id == 0 && to.service.has(service_flag::RULES) {
+        id = tables.rule(to.service_id, to.key.client).unwrap_or(0);
+    }
+    let ruled = id != 0;
+    if !ruled {
+        let version = version_of(split, to.hash());
+        let Some(entry) = version.and_then(|version| split.entries.get(version as usize)) else {
+            return Err(Reason::NoVersion);
+        };
+        id = entry.rings[A::INDEX];
+    }
+    // Which way it was found is of no interest from here on.
+    let id = forget(u64::from(id), u64::from(generation)) as u32;
+    Ok(Ring { id, generation, ruled })
+}
+
+/// The instance for a datagram of which nothing is kept.
+#[inline(always)]
+pub fn stateless<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+) -> Result<u32, Reason> {
+    let ring = ring(tables, to)?;
+    tables.instance(ring.id, to.hash()).ok_or(Reason::NoInstance)
+}
+
 /// Chooses the instance for a new flow.
 #[inline(always)]
 pub fn choose<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
 ) -> Result<Choice, Reason> {
-    let hash = to.hash();
-    let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
-    let generation = split.generation;
-    let mut ring = to.ring;
-    if ring == 0 && to.service.has(service_flag::RULES) {
-        ring = tables.rule(to.service_id, to.key.client).unwrap_or(0);
+    let stays = to.service.conversation == conversation::CLIENT;
+    // A client that a rule is about has no use for a session.
+    if stays
+        && to.ring == 0
+        && !(to.service.has(service_flag::RULES)
+            && tables.rule(to.service_id, to.key.client).is_some())
+        && let Some((backend, generation)) = session::pinned(tables, to)
+    {
+        return Ok(Choice { backend, generation, by: Counter::Sticky });
     }
-    let ruled = ring != 0;
-    if !ruled {
-        if to.service.conversation == conversation::CLIENT
-            && let Some((backend, generation)) = session::pinned(tables, to)
-        {
-            return Ok(Choice { backend, generation, by: Counter::Sticky });
-        }
-        let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize))
-        else {
-            return Err(Reason::NoVersion);
-        };
-        ring = entry.rings[A::INDEX];
-    }
-    // Which way it was found is of no interest from here on.
-    ring = forget(u64::from(ring), u64::from(generation)) as u32;
-    let backend = on_ring(tables, to, ring, hash)?;
-    Ok(Choice { backend, generation, by: if ruled { Counter::Ruled } else { Counter::Placed } })
+    let ring = ring(tables, to)?;
+    let backend = on_ring(tables, to, ring.id, to.hash())?;
+    let by = if ring.ruled { Counter::Ruled } else { Counter::Placed };
+    Ok(Choice { backend, generation: ring.generation, by })
 }
 
 /// The instance for a hash on a ring, avoiding those that a sibling frontend's flow of the same
