@@ -44,7 +44,13 @@ impl FlowHash {
         (((self.0 & 0xffff_ffff) * size as u64) >> 32) as u32
     }
 
-    /// Another hash, for the next try on the same ring.
+    /// The hash of the `attempt`-th try on the same ring; the first has number 0.
+    #[inline(always)]
+    pub const fn attempt(self, attempt: u32) -> Self {
+        if attempt == 0 { self } else { Self(mix(self.0 ^ attempt as u64)) }
+    }
+
+    /// Another hash.
     #[inline(always)]
     pub const fn next(self) -> Self {
         Self(mix(self.0))

@@ -35,7 +35,7 @@ use crate::tables::{Explaining, Ingress};
 /// Declares the programs of a journey: an entry point, and one program for each stage and family.
 macro_rules! journey {
     ($run:ty: $entry:ident; $($family:ty: $first:ident, $tcp:ident, $udp:ident, $place:ident,
-        $reply:ident, $answer:ident, $icmp:ident, $fragment:ident, $act:ident;)+) => {
+        $siblings:ident, $reply:ident, $answer:ident, $icmp:ident, $fragment:ident, $act:ident;)+) => {
         /// Entry point.
         #[xdp(frags)]
         pub fn $entry(ctx: XdpContext) -> u32 {
@@ -61,6 +61,11 @@ macro_rules! journey {
             #[xdp(frags)]
             pub fn $place(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::place_stage)
+            }
+            /// See [`release_common::pipeline::Stage::Siblings`].
+            #[xdp(frags)]
+            pub fn $siblings(ctx: XdpContext) -> u32 {
+                journey::stage!($family, $run, &ctx, pipeline::siblings_stage)
             }
             /// See [`release_common::pipeline::Stage::Answer`].
             #[xdp(frags)]
@@ -93,14 +98,14 @@ macro_rules! journey {
 
 journey!(Ingress: release_xdp;
     Be32: xdp4_first, xdp4_tcp, xdp4_udp, xdp4_place,
-        xdp4_reply, xdp4_answer, xdp4_icmp, xdp4_fragment, xdp4_act;
+        xdp4_siblings, xdp4_reply, xdp4_answer, xdp4_icmp, xdp4_fragment, xdp4_act;
     Addr6: xdp6_first, xdp6_tcp, xdp6_udp, xdp6_place,
-        xdp6_reply, xdp6_answer, xdp6_icmp, xdp6_fragment, xdp6_act;);
+        xdp6_siblings, xdp6_reply, xdp6_answer, xdp6_icmp, xdp6_fragment, xdp6_act;);
 journey!(Explaining: release_explain;
     Be32: explain4_first, explain4_tcp, explain4_udp, explain4_place,
-        explain4_reply, explain4_answer, explain4_icmp, explain4_fragment, explain4_act;
+        explain4_siblings, explain4_reply, explain4_answer, explain4_icmp, explain4_fragment, explain4_act;
     Addr6: explain6_first, explain6_tcp, explain6_udp, explain6_place,
-        explain6_reply, explain6_answer, explain6_icmp, explain6_fragment, explain6_act;);
+        explain6_siblings, explain6_reply, explain6_answer, explain6_icmp, explain6_fragment, explain6_act;);
 
 /// Declares the programs for what the host sends.
 macro_rules! egress {

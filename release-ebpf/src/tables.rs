@@ -102,6 +102,19 @@ impl<R: Run> Tables for KernelTables<R> {
     }
 
     #[inline(always)]
+    fn attempts(&self) -> u32 {
+        maps::ATTEMPTS.get(R::KIND).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_attempts(&self, attempts: u32) {
+        if let Some(number) = maps::ATTEMPTS.get_ptr_mut(R::KIND) {
+            // SAFETY: per-CPU element of this kind of run.
+            unsafe { *number = attempts };
+        }
+    }
+
+    #[inline(always)]
     fn service(&self, id: u32) -> Option<&Service> {
         maps::SERVICES.get(id)
     }
@@ -274,12 +287,13 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     #[inline(always)]
     fn embryo(&self, key: &FlowKey<A>) -> Option<Shared<'_, Embryo>> {
         let embryo = A::embryos().get_ptr_mut(key);
-        if R::LOOKS_ONLY { copies::embryo(embryo) } else { shared(embryo) }
+        if R::LOOKS_ONLY { copies::embryo::<A, R>(key, embryo) } else { shared(embryo) }
     }
 
     #[inline(always)]
     fn insert_embryo(&self, key: &FlowKey<A>, embryo: &Embryo) -> Result<(), InsertError> {
         if R::LOOKS_ONLY {
+            copies::make(Some(embryo));
             return Ok(());
         }
         A::embryos().insert(key, embryo, u64::from(BPF_NOEXIST)).map_err(failed)
@@ -288,6 +302,7 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     #[inline(always)]
     fn remove_embryo(&self, key: &FlowKey<A>) {
         if R::LOOKS_ONLY {
+            copies::make(None);
             return;
         }
         // The word is swapped already: if the kernel refuses here, the entry is dead and the

@@ -55,6 +55,13 @@ impl<A: FamilyMaps> Work<A> {
         }
     }
 
+    /// The key that was put there.
+    #[inline(always)]
+    pub fn key(&self) -> &FlowKey<A> {
+        // SAFETY: as above; whoever asks has put one there.
+        unsafe { &(*hide(self.packet)).key }
+    }
+
     /// The headers that were put there.
     #[inline(always)]
     pub fn headers(&self) -> &Headers<A> {

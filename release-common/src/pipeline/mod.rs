@@ -56,6 +56,7 @@ pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
             Stage::Tcp => tcp_stage(packet, tables, &headers),
             Stage::Udp => udp_stage(packet, tables, &headers),
             Stage::Place => place_stage(packet, tables, &headers),
+            Stage::Siblings => siblings_stage(packet, tables, &headers),
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
             Stage::Icmp => icmp_stage(packet, tables, &headers),
@@ -76,6 +77,8 @@ pub enum Stage {
     Udp,
     /// To a frontend, of no flow: a new one, or one that nothing is kept of.
     Place,
+    /// To a frontend, of a flow just begun whose frontend has siblings.
+    Siblings,
     /// From an instance's port.
     Reply,
     /// From an instance, of no live flow.
@@ -129,6 +132,7 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
         return Next::stage(Stage::Icmp);
     }
     if tables.is_frontend_port(headers.destination_port) {
+        tables.set_attempts(0);
         let (live, stage) = if headers.is_tcp() {
             (tcp::live(tables, headers), Stage::Tcp)
         } else {
@@ -198,7 +202,30 @@ pub fn place_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    Next::decided(tables, headers, place::begin(packet, tables, headers))
+    after_placing(tables, headers, place::begin(packet, tables, headers))
+}
+
+/// See [`Stage::Siblings`].
+#[inline(always)]
+pub fn siblings_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    after_placing(tables, headers, place::look_at_siblings(tables, headers))
+}
+
+#[inline(always)]
+fn after_placing<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+    placed: place::Placed<A>,
+) -> Next<A> {
+    match placed {
+        place::Placed::Decided(decision) => Next::decided(tables, headers, decision),
+        place::Placed::LookAtSiblings => Next::stage(Stage::Siblings),
+        place::Placed::Again => Next::stage(Stage::Place),
+    }
 }
 
 /// See [`Stage::Reply`].

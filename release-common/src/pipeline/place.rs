@@ -12,8 +12,8 @@ use crate::shared::Shared;
 use crate::tcp::word::{EmbryoWord, FlowWord};
 use crate::verifier::forget;
 
-/// Instances tried on one ring when a sibling frontend's flow is in the way.
-const COLLISION_TRIES: u32 = 4;
+/// Instances tried when a sibling frontend's flow is in the way.
+const MOST_ATTEMPTS: u32 = 4;
 /// What stands for a client that is not translated.
 pub const ITSELF: SnatSource = SnatSource { port: Be16(0), index: 0, pad: 0 };
 
@@ -121,31 +121,10 @@ pub fn choose<A: Ip, T: FamilyTables<A>>(
         return Ok(Choice { backend, generation, by: Counter::Sticky });
     }
     let ring = ring(tables, to)?;
-    let backend = on_ring(tables, to, ring.id, to.hash())?;
+    let hash = to.hash().attempt(tables.attempts());
+    let backend = tables.instance(ring.id, hash).ok_or(Reason::NoInstance)?;
     let by = if ring.ruled { Counter::Ruled } else { Counter::Placed };
     Ok(Choice { backend, generation: ring.generation, by })
-}
-
-/// The instance for a hash on a ring, avoiding those that a sibling frontend's flow of the same
-/// client port already uses: after translation the two would be one.
-#[inline(always)]
-fn on_ring<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    ring: u32,
-    hash: FlowHash,
-) -> Result<u32, Reason> {
-    let mut hash = hash;
-    for _ in 0..COLLISION_TRIES {
-        let Some(backend) = tables.instance(ring, hash) else {
-            return Err(Reason::NoInstance);
-        };
-        if !collides(tables, to, backend) {
-            return Ok(backend);
-        }
-        hash = hash.next();
-    }
-    Err(Reason::PortCollision)
 }
 
 /// A new flow admitted, or the refusal.
@@ -166,11 +145,7 @@ fn admit<A: Ip, T: FamilyTables<A>>(
     let choice = match choose(tables, to) {
         Ok(choice) => choice,
         Err(reason) => {
-            let kind = match reason {
-                Reason::PortCollision => Refusal::Ports,
-                _ => Refusal::Empty,
-            };
-            return Err(refuse(tables, to, service.when_empty, kind, reason));
+            return Err(refuse(tables, to, service.when_empty, Refusal::Empty, reason));
         }
     };
     if tables.table_full() {
@@ -214,27 +189,37 @@ fn refuse<A: Ip, T: FamilyTables<A>>(
     Decision::refuse(how, reason)
 }
 
+/// What placing a packet came to.
+pub enum Placed<A> {
+    /// The decision.
+    Decided(Decision<A>),
+    /// There is an embryo. Siblings of its frontend are to be looked at.
+    LookAtSiblings,
+    /// Its instance would not do. It is to be placed again.
+    Again,
+}
+
 /// A packet to a frontend, of no flow: begins one, or is sent on without.
 #[inline(always)]
 pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Decision<A> {
+) -> Placed<A> {
     let key = headers.key_from_client();
     let key = tables.keep_key(&key);
     let Some(at) = tables.frontend(&key.frontend()) else {
-        return Decision::pass(Reason::NotOurAddress);
+        return Placed::Decided(Decision::pass(Reason::NotOurAddress));
     };
     let Some(service) = tables.service(at.service) else {
-        return Decision::drop(Reason::BrokenReference);
+        return Placed::Decided(Decision::drop(Reason::BrokenReference));
     };
     let to = Target::new(key, at, service);
     let (tcp, syn) = (headers.is_tcp(), headers.has(flag::SYN));
     // Mid-flow in a one-way mode: its answer would not pass here, so it cannot be adopted.
     let untracked = tcp && !syn;
     if untracked || !tcp && service.conversation == conversation::DATAGRAM {
-        return untold(tables, &to, untracked);
+        return Placed::Decided(untold(tables, &to, untracked));
     }
     let scale = if tcp { window_scale(packet, headers) } else { None };
     place(tables, headers, &to, EmbryoWord::syn(tables.tag(), scale))
@@ -282,15 +267,15 @@ fn place<A: Ip, T: FamilyTables<A>>(
     headers: &Headers<A>,
     to: &Target<'_, A>,
     state: EmbryoWord,
-) -> Decision<A> {
+) -> Placed<A> {
     let Admitted { choice, snat } = match admit(tables, to) {
         Ok(admitted) => admitted,
-        Err(decision) => return decision,
+        Err(decision) => return Placed::Decided(decision),
     };
     let backend = choice.backend;
     // The instance never sees it.
     if !to.reaches(headers) {
-        return Decision::to_backend(backend, snat, Reason::Placed);
+        return Placed::Decided(Decision::to_backend(backend, snat, Reason::Placed));
     }
     let embryo = Embryo {
         state: state.0,
@@ -299,21 +284,12 @@ fn place<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: headers.seq,
         snat,
-        pad: 0,
+        chosen_by: choice.by as u32,
     };
-    match tables.insert_embryo(to.key, &embryo) {
+    Placed::Decided(match tables.insert_embryo(to.key, &embryo) {
+        Ok(()) if has_siblings(to) => return Placed::LookAtSiblings,
         Ok(()) => {
-            tables.count(backend, Counter::Placed);
-            if !matches!(choice.by, Counter::Placed) {
-                tables.count(backend, choice.by);
-            }
-            // Both of two CPUs that placed siblings on one instance at once see it here.
-            if collides(tables, to, backend) {
-                if let Some(mine) = tables.embryo(to.key) {
-                    end_embryo(tables, to.key, mine, state);
-                }
-                return Decision::drop(Reason::PortCollision);
-            }
+            count_placed(tables, backend, choice.by as u32);
             Decision::to_backend(backend, snat, Reason::Placed)
         }
         // The other CPU's choice holds.
@@ -325,18 +301,66 @@ fn place<A: Ip, T: FamilyTables<A>>(
             None => Decision::drop(Reason::EmbryoBusy),
         },
         Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
+    })
+}
+
+#[inline(always)]
+fn count_placed<T: Tables>(tables: &T, backend: u32, chosen_by: u32) {
+    tables.count(backend, Counter::Placed);
+    if chosen_by == Counter::Ruled as u32 {
+        tables.count(backend, Counter::Ruled);
+    } else if chosen_by == Counter::Sticky as u32 {
+        tables.count(backend, Counter::Sticky);
     }
+}
+
+/// Whether replies to another frontend of the service could be taken for this one's: after
+/// translation two flows of one client port on one instance would be one.
+#[inline(always)]
+fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
+    to.service.frontend_count::<A>() > 1 && matches!(to.service.mode, mode::NAT | mode::LOCAL)
+}
+
+/// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
+/// one instance at once, both see it here.
+#[inline(always)]
+pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+) -> Placed<A> {
+    let key = headers.key_from_client();
+    let key = tables.keep_key(&key);
+    let Some(mine) = tables.embryo(key) else {
+        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
+    };
+    let backend = mine.backend().get();
+    let service = tables.backend(backend).and_then(|entry| tables.service(entry.service));
+    let (Some(service), Some(entry)) = (service, tables.backend(backend)) else {
+        return Placed::Decided(Decision::drop(Reason::BrokenReference));
+    };
+    let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
+    let word = EmbryoWord(mine.state().get());
+    if !collides(tables, &to, backend) {
+        count_placed(tables, backend, mine.chosen_by().get());
+        return Placed::Decided(to_embryo(mine, Reason::Placed));
+    }
+    if word.ended() == word || !mine.state().swap_if(word.0, word.ended().0) {
+        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
+    }
+    tables.remove_embryo(key);
+    let attempts = tables.attempts() + 1;
+    if attempts < MOST_ATTEMPTS {
+        tables.set_attempts(attempts);
+        return Placed::Again;
+    }
+    let how = service.when_empty;
+    Placed::Decided(refuse(tables, &to, how, Refusal::Ports, Reason::PortCollision))
 }
 
 /// Whether a sibling frontend has an open flow or handshake of this client port on `backend`, and
 /// replies could not be told apart.
 #[inline(always)]
 fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: u32) -> bool {
-    if to.service.frontend_count::<A>() < 2
-        || !matches!(to.service.mode, mode::NAT | mode::LOCAL)
-    {
-        return false;
-    }
     let socket = tables.backend(backend).map(|entry| entry.endpoint::<A>(0));
     // An instance may have had another id before.
     let same = |id: u32| {

@@ -112,6 +112,10 @@ pub trait Tables {
     fn is_frontend_port(&self, port: Be16) -> bool;
     /// Whether some instance uses this port.
     fn is_backend_port(&self, port: Be16) -> bool;
+    /// How many instances were tried for the new flow that the packet at hand begins.
+    fn attempts(&self) -> u32;
+    /// Notes it. 0 when a packet comes in.
+    fn set_attempts(&self, attempts: u32);
     /// A service.
     fn service(&self, id: u32) -> Option<&Service>;
     /// An instance.

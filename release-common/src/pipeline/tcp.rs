@@ -269,7 +269,7 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: segment.seq,
         snat: decision.snat,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
     if tables.insert_embryo(to.key, &embryo).is_ok() {
         tables.count(decision.backend, Counter::Trials);

@@ -89,7 +89,7 @@ fn try_next<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: segment.seq.wrapping_add(segment.payload()),
         snat: source,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
     if tables.insert_embryo(to.key, &embryo).is_err() {
         return Decision::drop(Reason::InsertFailed);

@@ -176,7 +176,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: datagram.seq,
         snat: ITSELF,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
     if tables.insert_embryo(to.key, &new).is_err() {
         return Decision::drop(Reason::InsertFailed);
