@@ -4,13 +4,17 @@
 use std::cell::{Cell, RefCell};
 
 use release_common::abi::{
-    Backend, BackendRef, Be16, Be32, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Service, Split,
+    Backend, BackendRef, Be16, Embryo, Endpoint, Flow, FlowKey, FragmentKey, FragmentOf,
+    FrontendRef, QuicKey, Service, Session, SessionKey, SnatKey, SnatOwner, Split,
 };
-use release_common::pipeline::{Counter, Insert, InsertError, Route, Tables};
+use release_common::pipeline::{
+    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables,
+};
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
 
 use super::ModelTables;
+use super::tables::Model;
 
 /// Another CPU's work.
 type Meanwhile<'a> = Box<dyn FnOnce(&ModelTables) + 'a>;
@@ -50,71 +54,59 @@ impl<'a> Hooked<'a> {
     }
 }
 
+/// Hands each call on.
+macro_rules! hand_on {
+    ($(fn $name:ident(&self $(, $argument:ident: $kind:ty)*) $(-> $result:ty)?;)+) => { $(
+        fn $name(&self $(, $argument: $kind)*) $(-> $result)? {
+            self.tables().$name($($argument),*)
+        }
+    )+ };
+}
+
 impl Tables for Hooked<'_> {
-    fn now(&self) -> u64 {
-        self.tables().now()
+    hand_on! {
+        fn now(&self) -> u64;
+        fn hz(&self) -> u32;
+        fn tag(&self) -> u32;
+        fn is_frontend_port(&self, port: Be16) -> bool;
+        fn is_backend_port(&self, port: Be16) -> bool;
+        fn service(&self, id: u32) -> Option<&Service>;
+        fn backend(&self, id: u32) -> Option<&Backend>;
+        fn split(&self, service: u32) -> Option<&Split>;
+        fn instance(&self, ring: u32, hash: FlowHash) -> Option<u32>;
+        fn quic_server(&self, key: &QuicKey) -> Option<u32>;
+        fn session(&self, key: &SessionKey) -> Option<Shared<'_, Session>>;
+        fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError>;
+        fn count(&self, backend: u32, counter: Counter);
+        fn count_refusal(&self, service: u32, refusal: Refusal);
+        fn traffic(&self, backend: u32, bytes: u32, now: u64);
+        fn live_flows(&self, service: u32) -> u64;
+        fn add_live_flows(&self, service: u32, change: i64) -> u64;
+        fn within_rate(&self, service: u32, interval: u32, burst: u32) -> bool;
     }
-    fn tag(&self) -> u32 {
-        self.tables().tag()
-    }
-    fn is_frontend_port(&self, port: Be16) -> bool {
-        self.tables().is_frontend_port(port)
-    }
-    fn is_backend_port(&self, port: Be16) -> bool {
-        self.tables().is_backend_port(port)
-    }
-    fn frontend(&self, at: &Endpoint4) -> Option<FrontendRef> {
-        self.tables().frontend(at)
-    }
-    fn backend_at(&self, at: &Endpoint4) -> Option<BackendRef> {
-        self.tables().backend_at(at)
-    }
-    fn service(&self, id: u32) -> Option<&Service> {
-        self.tables().service(id)
-    }
-    fn backend(&self, id: u32) -> Option<&Backend> {
-        self.tables().backend(id)
-    }
-    fn split(&self, service: u32) -> Option<&Split> {
-        self.tables().split(service)
-    }
-    fn instance(&self, ring: u32, hash: FlowHash) -> Option<u32> {
-        self.tables().instance(ring, hash)
+}
+
+impl<A: Model> FamilyTables<A> for Hooked<'_> {
+    hand_on! {
+        fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef>;
+        fn backend_at(&self, at: &Endpoint<A>) -> Option<BackendRef>;
+        fn rule(&self, service: u32, client: A) -> Option<u32>;
+        fn flow(&self, key: &FlowKey<A>) -> Option<Shared<'_, Flow>>;
+        fn insert_flow(&self, key: &FlowKey<A>, flow: &Flow, how: Insert) -> Result<(), InsertError>;
+        fn embryo(&self, key: &FlowKey<A>) -> Option<Shared<'_, Embryo>>;
+        fn insert_embryo(&self, key: &FlowKey<A>, embryo: &Embryo) -> Result<(), InsertError>;
+        fn remove_embryo(&self, key: &FlowKey<A>);
+        fn snat_owner(&self, key: &SnatKey<A>) -> Option<SnatOwner<A>>;
+        fn claim_snat(&self, key: &SnatKey<A>, owner: &SnatOwner<A>) -> Result<(), InsertError>;
+        fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentOf<A>>;
+        fn note_fragment(&self, key: &FragmentKey<A>, of: &FragmentOf<A>);
+        fn event(&self, kind: u32, key: &FlowKey<A>, backend: u32, generation: u32);
+        fn route(&self, source: A, destination: A, tos: u8, len: u32) -> Route;
     }
     fn table_full(&self) -> bool {
-        self.tables().table_full()
-    }
-    fn flow(&self, key: &FlowKey4) -> Option<Shared<'_, Flow>> {
-        self.tables().flow(key)
-    }
-    fn insert_flow(&self, key: &FlowKey4, flow: &Flow, how: Insert) -> Result<(), InsertError> {
-        self.tables().insert_flow(key, flow, how)
-    }
-    fn embryo(&self, key: &FlowKey4) -> Option<Shared<'_, Embryo>> {
-        self.tables().embryo(key)
-    }
-    fn insert_embryo(&self, key: &FlowKey4, embryo: &Embryo) -> Result<(), InsertError> {
-        self.tables().insert_embryo(key, embryo)
-    }
-    fn remove_embryo(&self, key: &FlowKey4) {
-        self.tables().remove_embryo(key);
-    }
-    fn count(&self, backend: u32, counter: Counter) {
-        self.tables().count(backend, counter);
-    }
-    fn traffic(&self, backend: u32, bytes: u16, now: u64) {
-        self.tables().traffic(backend, bytes, now);
-    }
-    fn live_flows(&self, service: u32, change: i64) {
-        self.tables().live_flows(service, change);
+        FamilyTables::<A>::table_full(self.tables())
     }
     fn entry_added(&self) {
-        self.tables().entry_added();
-    }
-    fn event(&self, kind: u32, key: &FlowKey4, backend: u32, generation: u32) {
-        self.tables().event(kind, key, backend, generation);
-    }
-    fn route(&self, source: Be32, destination: Be32, tos: u8, len: u16) -> Route {
-        self.tables().route(source, destination, tos, len)
+        FamilyTables::<A>::entry_added(self.tables());
     }
 }
