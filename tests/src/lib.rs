@@ -6,20 +6,15 @@
 //! traffic never leaves the namespaces that this crate makes.
 
 pub mod capture;
-pub mod cases;
-pub mod checksums;
 pub mod command;
 pub mod demo;
 pub mod drive;
 pub mod flood;
-pub mod frames;
 pub mod http;
 pub mod load;
-pub mod model;
 pub mod netns;
 pub mod observe;
 pub mod packet_socket;
-pub mod packets;
 pub mod plot;
 pub mod process;
 pub mod scenario;
@@ -27,3 +22,5 @@ pub mod server;
 pub mod sockets;
 pub mod topology;
 pub mod wire;
+
+pub use release_cases::{cases, checksums, frames, model, packets};

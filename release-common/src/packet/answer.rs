@@ -6,6 +6,8 @@ use crate::abi::{Be16, Be32, IPPROTO_TCP};
 
 /// Bytes of an ICMP header.
 const ICMP_HEADER: usize = 8;
+/// Bytes quoted behind the IP header (RFC 792).
+const QUOTED: usize = 8;
 
 /// Kinds of ICMP errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,35 +95,42 @@ pub fn icmp_error<A: Ip, P: Packet>(
     headers: &Headers<A>,
     error: IcmpError,
 ) -> Option<()> {
-    let plain = usize::from(headers.ip.header) == A::HEADER;
-    match (A::VERSION, plain) {
-        (4, true) => icmp::<A, P, 28, 28>(packet, headers, error),
-        (4, false) => icmp::<A, P, 28, 68>(packet, headers, error),
-        (_, true) => icmp::<A, P, 48, 48>(packet, headers, error),
-        (_, false) => icmp::<A, P, 48, 128>(packet, headers, error),
+    if A::VERSION == 4 {
+        icmp::<A, P, 28>(packet, headers, error)
+    } else {
+        icmp::<A, P, 48>(packet, headers, error)
     }
 }
 
-/// Grows the packet by `GROWTH` bytes (IP and ICMP header) and quotes `QUOTE` bytes.
+/// Grows the packet by `GROWTH` bytes (IP and ICMP header) and quotes its IP header, options and
+/// extensions included, and [`QUOTED`] bytes behind it: these every packet has that is answered.
 #[inline(always)]
-fn icmp<A: Ip, P: Packet, const GROWTH: usize, const QUOTE: usize>(
+fn icmp<A: Ip, P: Packet, const GROWTH: usize>(
     packet: &mut P,
     headers: &Headers<A>,
     error: IcmpError,
 ) -> Option<()> {
     let at = headers.network();
+    let quoted = usize::from(headers.ip.header) + QUOTED;
     let (dmac, smac) = rewrite::macs(packet)?;
-    if !packet.truncate(at + QUOTE) {
+    if !packet.truncate(at + quoted) {
         return None;
     }
     rewrite::grow::<GROWTH, P>(packet, at, (smac, dmac), A::ETHERTYPE)?;
-    let len = (ICMP_HEADER + QUOTE) as u16;
+    let len = (ICMP_HEADER + quoted) as u16;
     let ends = (headers.ip.destination, headers.ip.source);
     A::write(packet, at, ends, A::ICMP, 0, len)?;
     let (kind, rest) = (error.type_code::<A>(), u32::from(error.mtu));
-    let quote: View<'_, QUOTE> = packet.view(at + GROWTH)?;
-    let mut sum =
-        quote.sum().add16(Be16::new(kind).0).add32(Be32::new(rest).0);
+    let quote: View<'_, GROWTH> = packet.view(at + GROWTH)?;
+    let mut sum = quote.sum().add16(Be16::new(kind).0).add32(Be32::new(rest).0);
+    // What options and extensions add to a plain header.
+    for word in 0..A::MOST_OPTIONS / 4 {
+        if GROWTH + word * 4 >= quoted {
+            break;
+        }
+        let more: View<'_, 4> = packet.view(at + 2 * GROWTH + word * 4)?;
+        sum = sum.add(more.sum());
+    }
     if A::VERSION == 6 {
         // The pseudo-header (RFC 8200 §8.1).
         sum = sum

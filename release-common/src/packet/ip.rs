@@ -88,6 +88,8 @@ pub trait Ip: Address {
     const ETHERTYPE: u16;
     /// Bytes of a header without options and extensions.
     const HEADER: usize;
+    /// Most bytes of options, or of extensions looked through.
+    const MOST_OPTIONS: usize;
     /// Protocol number of this family's ICMP.
     const ICMP: u8;
     /// Protocol number of this family inside an IP packet.
@@ -122,6 +124,7 @@ pub trait Ip: Address {
 impl Ip for Be32 {
     const ETHERTYPE: u16 = 0x0800;
     const HEADER: usize = 20;
+    const MOST_OPTIONS: usize = 40;
     const ICMP: u8 = IPPROTO_ICMP;
     const ENCAPSULATED: u8 = IPPROTO_IPIP;
 
@@ -215,6 +218,7 @@ impl Ip for Be32 {
 impl Ip for Addr6 {
     const ETHERTYPE: u16 = 0x86dd;
     const HEADER: usize = 40;
+    const MOST_OPTIONS: usize = MOST_EXTENSION_BYTES as usize;
     const ICMP: u8 = IPPROTO_ICMPV6;
     const ENCAPSULATED: u8 = IPPROTO_IPV6;
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Case`] is a script: packets with what must become of each, clock advances, shifts, and
 //! checks of entries and counters. A [`Runner`] executes it; after every step the engine also
-//! checks that flows and embryos are conserved.
+//! checks that flows and embryos are conserved. Cases are told once and run in several
+//! [`variants`]: families, VLAN tags, IP options.
 
 mod engine;
 mod failover;
@@ -14,20 +15,24 @@ mod rewrite;
 mod runner;
 mod script;
 mod untouched;
+mod variants;
 
 pub use engine::{Report, run_case};
 pub use runner::{ModelRunner, Run, Runner};
-pub use script::{Case, EmbryoIs, FlowIs, Packet, Setting, Step, Verdict, Want, Way};
+pub use script::{Case, EmbryoIs, FlowIs, Icmp, Packet, Setting, Step, Verdict, Want, Way};
+use variants::{ALL, in_variants};
 
 /// All cases.
 pub fn all() -> Vec<Case> {
-    let mut cases = Vec::new();
-    cases.extend(untouched::cases());
-    cases.extend(placement::cases());
-    cases.extend(handshake::cases());
-    cases.extend(lifecycle::cases());
-    cases.extend(reset::cases());
-    cases.extend(failover::cases());
-    cases.extend(rewrite::cases());
+    let tcp = [
+        placement::cases(),
+        handshake::cases(),
+        lifecycle::cases(),
+        reset::cases(),
+        failover::cases(),
+        rewrite::cases(),
+    ];
+    let mut cases = untouched::cases();
+    cases.extend(in_variants(tcp.concat(), &ALL));
     cases
 }

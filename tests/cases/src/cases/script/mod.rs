@@ -1,18 +1,27 @@
 //! The language that cases are written in.
 
 use release_common::abi::Flow;
-use release_common::pipeline::Counter;
+use release_common::pipeline::{Counter, Refusal};
 use release_common::reason::Reason;
 
 use crate::frames::flags;
 use crate::model::Scene;
 
+mod icmp;
+mod packet;
+
+pub use icmp::{Icmp, about};
+pub use packet::{Packet, Sender, client, datagram, response, server};
+
 /// A case.
+#[derive(Clone)]
 pub struct Case {
     /// What it shows.
     pub name: String,
     /// Which part of the packet path.
     pub category: &'static str,
+    /// How its frames look, see [`super::variants`].
+    pub variant: &'static str,
     /// What is configured.
     pub scene: Scene,
     /// What happens, and what must come of it.
@@ -28,7 +37,7 @@ impl Case {
         steps: impl IntoIterator<Item = Vec<Step>>,
     ) -> Self {
         let steps = steps.into_iter().flatten().collect();
-        Self { name: name.to_owned(), category, scene, steps }
+        Self { name: name.to_owned(), category, variant: "IPv4", scene, steps }
     }
 }
 
@@ -48,8 +57,13 @@ pub enum Verdict {
 /// One step of a case.
 #[derive(Clone)]
 pub enum Step {
-    /// A TCP packet of a connection, and what must become of it.
+    /// A packet of a connection, and what must become of it.
     Packet(Packet),
+    /// A packet of a connection in fragments, cut at these places behind the IP header; those that
+    /// arrive, in the order in which they do, and what must become of each.
+    Fragments(Packet, Vec<usize>, Vec<(usize, Want)>),
+    /// An ICMP error about a packet of a connection.
+    Icmp(Icmp),
     /// Any frame, and what must become of it: [`Want::Untouched`] or [`Want::Dropped`].
     Frame(Vec<u8>, Want),
     /// Time passes, in jiffies.
@@ -66,6 +80,14 @@ pub enum Step {
     Check(usize, &'static str, fn(&Flow) -> bool),
     /// All steps counted so far over all instances; those not named are 0.
     Counts(Vec<(Counter, u64)>),
+    /// All new flows refused so far; those not named are 0.
+    Refusals(Vec<(Refusal, u64)>),
+    /// Live flows that the session of connection `.0`'s client counts, if there is one.
+    Session(usize, Option<u32>),
+    /// Connections whose packets go to one instance.
+    Same(usize, usize),
+    /// Connections whose packets do not.
+    Apart(usize, usize),
 }
 
 /// Surroundings that a case changes. A runner that cannot says so.
@@ -77,6 +99,8 @@ pub enum Setting {
     Way(Way),
     /// Frontend number `.0` is taken away.
     FrontendGone(usize),
+    /// The instance that connection `.0` is pinned to takes no new flows.
+    Closed(usize),
 }
 
 /// Ways of a packet.
@@ -135,148 +159,24 @@ pub enum Want {
     PinnedByKernel,
     /// Sent to the client as the connection's frontend.
     Replied,
+    /// As before, for this reason.
+    RepliedAs(Reason),
     /// As before, but left to the kernel to send.
     RepliedByKernel,
-    /// Answered with the RST that refuses a SYN.
+    /// Answered with the RST that refuses a SYN, or with ICMP port unreachable.
     Reset(Reason),
+    /// Sent on to the pinned instance as a RST in its place.
+    ResetInstance(Reason),
     /// Answered with ICMP time exceeded.
     TimeExceeded,
-    /// Answered with ICMP fragmentation needed.
+    /// Answered with ICMP fragmentation needed, or packet too big.
     TooBig(u16),
-}
-
-/// Who sends a packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sender {
-    /// The connection's client.
-    Client,
-    /// The instance the connection is pinned to.
-    Server,
-    /// The instance with this id.
-    Instance(u32),
 }
 
 /// The client's initial sequence number.
 pub const C: u32 = 1_000_000;
 /// The server's initial sequence number.
 pub const S: u32 = 5_000_000;
-
-/// A TCP packet of a connection. Connections: 0 and 1 have the same client address and port and go
-/// to frontends 0 and 1; all others have client ports of their own and go to frontend 0.
-#[derive(Clone, Debug)]
-pub struct Packet {
-    /// The connection.
-    pub connection: usize,
-    /// The sender.
-    pub sender: Sender,
-    /// TCP flags.
-    pub flags: u8,
-    /// Sequence number.
-    pub seq: u32,
-    /// Acknowledgement number.
-    pub ack: u32,
-    /// Unscaled window.
-    pub window: u16,
-    /// Bytes of data.
-    pub data: usize,
-    /// TCP options.
-    pub options: Vec<u8>,
-    /// Time to live.
-    pub ttl: u8,
-    /// Type of service.
-    pub tos: u8,
-    /// "Don't fragment".
-    pub dont_fragment: bool,
-    /// Padded to 60 bytes.
-    pub padded: bool,
-    /// What must become of it.
-    pub want: Want,
-}
-
-/// A client's packet on connection 0, by default forwarded to its instance.
-pub const fn client(flags: u8, seq: u32, ack: u32) -> Packet {
-    Packet {
-        connection: 0,
-        sender: Sender::Client,
-        flags,
-        seq,
-        ack,
-        window: 0xfff0,
-        data: 0,
-        options: Vec::new(),
-        ttl: 64,
-        tos: 0,
-        dont_fragment: true,
-        padded: false,
-        want: Want::Pinned(Reason::Forwarded),
-    }
-}
-
-/// A packet of the pinned instance on connection 0, by default sent to the client.
-pub fn server(flags: u8, seq: u32, ack: u32) -> Packet {
-    Packet { sender: Sender::Server, want: Want::Replied, ..client(flags, seq, ack) }
-}
-
-impl Packet {
-    /// On this connection.
-    #[must_use]
-    pub const fn on(mut self, connection: usize) -> Self {
-        self.connection = connection;
-        self
-    }
-    /// With this many bytes of data.
-    #[must_use]
-    pub const fn data(mut self, bytes: usize) -> Self {
-        self.data = bytes;
-        self
-    }
-    /// From the instance with this id.
-    #[must_use]
-    pub const fn from(mut self, id: u32) -> Self {
-        self.sender = Sender::Instance(id);
-        self
-    }
-    /// With this TTL.
-    #[must_use]
-    pub const fn ttl(mut self, ttl: u8) -> Self {
-        self.ttl = ttl;
-        self
-    }
-    /// With this unscaled window.
-    #[must_use]
-    pub const fn window(mut self, window: u16) -> Self {
-        self.window = window;
-        self
-    }
-    /// With these TCP options.
-    #[must_use]
-    pub fn options(mut self, options: Vec<u8>) -> Self {
-        self.options = options;
-        self
-    }
-    /// This must become of it.
-    #[must_use]
-    pub const fn want(mut self, want: Want) -> Self {
-        self.want = want;
-        self
-    }
-    /// To an instance of this version.
-    #[must_use]
-    pub const fn to(self, version: usize, reason: Reason) -> Self {
-        self.want(Want::To(version, reason))
-    }
-    /// To the pinned instance.
-    #[must_use]
-    pub const fn pinned(self, reason: Reason) -> Self {
-        self.want(Want::Pinned(reason))
-    }
-}
-
-impl From<Packet> for Step {
-    fn from(packet: Packet) -> Self {
-        Self::Packet(packet)
-    }
-}
 
 /// Several packets as steps.
 pub fn packets<const N: usize>(packets: [Packet; N]) -> Vec<Step> {
@@ -310,4 +210,28 @@ pub fn close() -> Vec<Step> {
         server(flags::FIN | flags::ACK, S + 1, C + 2),
         client(flags::ACK, C + 2, S + 2),
     ])
+}
+
+/// New flows refused.
+pub fn refusals<const N: usize>(counts: [(Refusal, u64); N]) -> Vec<Step> {
+    vec![Step::Refusals(counts.to_vec())]
+}
+
+/// New weights.
+pub fn shift<const N: usize>(weights: [u32; N]) -> Vec<Step> {
+    vec![Step::Shift(weights.to_vec())]
+}
+
+/// What becomes of the fragments of a packet, cut at `cuts`.
+pub fn fragments<const N: usize>(
+    packet: Packet,
+    cuts: &[usize],
+    wants: [(usize, Want); N],
+) -> Vec<Step> {
+    vec![Step::Fragments(packet, cuts.to_vec(), wants.to_vec())]
+}
+
+/// An ICMP error.
+pub fn icmp(error: Icmp) -> Vec<Step> {
+    vec![Step::Icmp(error)]
 }

@@ -1,13 +1,13 @@
 //! A TCP connection through the packet path, between two ends that lose nothing for good: segments
 //! are lost, repeated and overtaken on the way, and retransmitted until they are acknowledged.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use release_common::pipeline::Action;
 use release_common::tcp::after;
 
 use super::ModelTables;
-use crate::frames::{Tcp, destination, flags, verify};
+use crate::frames::{Segment, destination, flags, verify};
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +30,8 @@ pub enum Event {
 
 /// One end.
 struct End {
-    me: SocketAddrV4,
-    peer: SocketAddrV4,
+    me: SocketAddr,
+    peer: SocketAddr,
     next: u32,
     acked: u32,
     /// Sent and not acknowledged: number, bytes, FIN.
@@ -46,14 +46,14 @@ struct End {
 const IN_FLIGHT: u32 = 60_000;
 
 impl End {
-    fn new(me: SocketAddrV4, peer: SocketAddrV4, next: u32, received: u32) -> Self {
+    fn new(me: SocketAddr, peer: SocketAddr, next: u32, received: u32) -> Self {
         let (unacked, held) = (Vec::new(), Vec::new());
         Self { me, peer, next, acked: next, unacked, received, held, closed: false }
     }
 
     fn frame(&self, seq: u32, len: u32, fin: bool) -> Vec<u8> {
         let bits = flags::ACK | if fin { flags::FIN } else { 0 };
-        let segment = Tcp { window: 0xffff, ..Tcp::new(self.me, self.peer, bits) };
+        let segment = Segment { window: 0xffff, ..Segment::tcp(self.me, self.peer, bits) };
         segment.numbers(seq, self.received).data(len as usize).build()
     }
 
@@ -75,12 +75,12 @@ impl End {
 
     /// Takes a segment in; returns the acknowledgement if it asks for one.
     fn receive(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let number = |at: usize| {
-            u32::from_be_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
-        };
-        let (seq, ack, bits) = (number(38), number(42), frame[47]);
-        let ip_len = u32::from(u16::from_be_bytes([frame[16], frame[17]]));
-        let size = ip_len - 40 + u32::from(bits & flags::FIN);
+        let header = if self.me.is_ipv4() { 20 } else { 40 };
+        let tcp = &frame[14 + header..];
+        let number =
+            |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
+        let (seq, ack, bits) = (number(4), number(8), tcp[13]);
+        let size = tcp.len() as u32 - 20 + u32::from(bits & flags::FIN);
         if after(ack, self.acked) {
             self.acked = ack;
             self.unacked
@@ -113,7 +113,7 @@ pub struct Conversation<'a> {
     /// Client to balancer, on to the server, server to balancer, on to the client.
     links: [Vec<Vec<u8>>; 4],
     /// The instance the first packet went to.
-    pub instance: SocketAddrV4,
+    pub instance: SocketAddr,
 }
 
 impl<'a> Conversation<'a> {
@@ -128,16 +128,16 @@ impl<'a> Conversation<'a> {
         numbers: (u32, u32),
         shifts: [[u32; 2]; 2],
     ) -> Result<Self, String> {
-        let me = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), port);
-        let frontend = tables.scene().frontends[0];
+        let me = (tables.scene().family.ip(Ipv4Addr::new(192, 0, 2, 7)), port).into();
+        let frontend = tables.scene().frontends[0].socket;
         let (c, s) = numbers;
-        let syn = Tcp::new(me, frontend, flags::SYN).numbers(c, 0).build();
+        let syn = Segment::tcp(me, frontend, flags::SYN).numbers(c, 0).build();
         let instance = destination(&sent(tables, &syn)?);
         tables.shift(&shifts[0]);
         if destination(&sent(tables, &syn)?) != instance {
             return Err("the handshake was split".into());
         }
-        let answer = Tcp::new(instance, me, flags::SYN | flags::ACK);
+        let answer = Segment::tcp(instance, me, flags::SYN | flags::ACK);
         sent(tables, &answer.numbers(s, c.wrapping_add(1)).build())?;
         tables.shift(&shifts[1]);
         let (c, s) = (c.wrapping_add(1), s.wrapping_add(1));

@@ -2,15 +2,15 @@
 //! goes through the whole packet path meanwhile.
 
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 
-use release_common::abi::{Be16, Counters, FlowKey4};
+use release_common::abi::{Counters, Embryo, Flow};
 use release_common::pipeline::{Action, Counter, Outcome};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use super::tables::run_on;
-use super::{Hooked, ModelTables, Scene};
-use crate::frames::{Tcp, destination, flags};
+use super::{Hooked, Key, ModelTables, Scene};
+use crate::frames::{Segment, destination, flags};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
@@ -22,19 +22,14 @@ pub const S: u32 = 9000;
 /// More calls than any packet makes.
 pub const MANY: usize = 100;
 
-/// The client.
-pub const fn client() -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 40_000)
-}
-
 /// One client, and the tables it goes through.
 pub struct World {
     /// The tables.
     pub tables: ModelTables,
     /// The instance that the client's packets went to.
-    pub server: SocketAddrV4,
+    pub server: SocketAddr,
     /// What became of the packet that was interrupted, and where it went.
-    pub interrupted: Cell<Option<(Action, SocketAddrV4)>>,
+    pub interrupted: Cell<Option<(Action, SocketAddr)>>,
 }
 
 impl World {
@@ -44,25 +39,25 @@ impl World {
         Self { tables: ModelTables::new(scene, 8, 8), server, interrupted: Cell::new(None) }
     }
 
+    /// The client.
+    pub fn client(&self) -> SocketAddr {
+        self.tables.scene().client_socket(0)
+    }
+
     /// A frontend.
-    pub fn frontend(&self, index: usize) -> SocketAddrV4 {
-        self.tables.scene().frontends[index]
+    pub fn frontend(&self, index: usize) -> SocketAddr {
+        self.tables.scene().frontends[index].socket
     }
 
     /// The client's key at a frontend.
-    pub fn key(&self, frontend: usize) -> FlowKey4 {
-        let (client, frontend) = (client(), self.frontend(frontend));
-        FlowKey4::tcp(
-            (*client.ip()).into(),
-            Be16::new(client.port()),
-            (*frontend.ip()).into(),
-            Be16::new(frontend.port()),
-        )
+    pub fn key(&self, frontend: usize) -> Key {
+        let at = self.tables.scene().frontends[frontend];
+        Key { client: self.client(), frontend: at.socket, protocol: at.protocol }
     }
 
     /// A packet of the client to a frontend.
     pub fn to_frontend(&self, index: usize, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-        Tcp::new(client(), self.frontend(index), flags).numbers(seq, ack).build()
+        Segment::tcp(self.client(), self.frontend(index), flags).numbers(seq, ack).build()
     }
 
     /// A packet of the client to the first frontend.
@@ -72,7 +67,7 @@ impl World {
 
     /// A packet of the instance to the client.
     pub fn server_sends(&self, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
-        Tcp::new(self.server, client(), flags).numbers(seq, ack).build()
+        Segment::tcp(self.server, self.client(), flags).numbers(seq, ack).build()
     }
 
     /// Sends a client's frame and remembers the instance it went to.
@@ -135,7 +130,19 @@ impl World {
 
     /// Phase of the flow at a frontend.
     pub fn phase(&self, frontend: usize) -> Option<Phase> {
-        Some(FlowWord(self.tables.flows.copy(&self.key(frontend))?.state).phase())
+        Some(FlowWord(self.tables.flow_at(&self.key(frontend))?.state).phase())
+    }
+
+    /// All flows.
+    pub fn flows(&self) -> Vec<Flow> {
+        let four = self.tables.four.flows.all().into_iter().map(|(_, flow)| flow);
+        four.chain(self.tables.six.flows.all().into_iter().map(|(_, flow)| flow)).collect()
+    }
+
+    /// All embryos.
+    pub fn embryos(&self) -> Vec<Embryo> {
+        let four = self.tables.four.embryos.all().into_iter().map(|(_, embryo)| embryo);
+        four.chain(self.tables.six.embryos.all().into_iter().map(|(_, embryo)| embryo)).collect()
     }
 
     /// What holds whatever happened in whatever order.
@@ -144,7 +151,7 @@ impl World {
         let users = self.tables.scene().instances().map(|i| self.tables.user_counters(i.id));
         let (mut expired, mut purged, mut embryos_expired) = (0, 0, 0);
         for user in users {
-            expired += user.expired;
+            expired += user.expired + user.timed_out;
             purged += user.purged;
             embryos_expired += user.embryos_expired;
         }
@@ -159,10 +166,11 @@ impl World {
         let created = self.sum(Counter::Placed) + self.sum(Counter::Trials);
         let ended = self.sum(Counter::EmbryosEnded) + embryos_expired + tally.evicted;
         assert_eq!(created, begun + ended + tally.embryos, "{tally:?} {purged}");
-        for (_, flow) in self.tables.flows.all() {
+        assert_eq!(tally.in_sessions, tally.sessions, "flows counted in sessions");
+        for flow in self.flows() {
             assert_ne!(FlowWord(flow.state).phase(), Phase::Dead, "a dead entry stays");
         }
-        for (_, embryo) in self.tables.embryos.all() {
+        for embryo in self.embryos() {
             let phase = EmbryoWord(embryo.state).phase();
             assert_ne!(phase, EmbryoPhase::Ended, "an ended embryo stays");
         }

@@ -2,14 +2,14 @@
 //! whole packet path before the first's `k`-th look at the tables, for every `k`.
 
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 
+use release_cases::frames::{Segment, destination, flags};
+use release_cases::model::tables::run_on;
+use release_cases::model::world::{C, MANY, S, World, interleave, pair};
+use release_cases::model::{Hooked, ModelTables, Scene};
 use release_common::pipeline::{Action, Counter};
 use release_common::tcp::word::Phase;
-use release_tests::frames::{Tcp, destination, flags};
-use release_tests::model::tables::run_on;
-use release_tests::model::world::{C, MANY, S, World, client, interleave, pair};
-use release_tests::model::{Hooked, ModelTables, Scene};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
@@ -26,7 +26,7 @@ fn ack_and_its_duplicate_open_once() {
     pair(&scene(), World::half_open_and_shifted, ack, ack, |world| {
         world.interrupted_stayed();
         assert_eq!((world.sum(Counter::Opened), world.phase(0)), (1, Some(Phase::Live)));
-        assert!(world.tables.embryos.all().is_empty());
+        assert!(world.embryos().is_empty());
     });
 }
 
@@ -35,7 +35,7 @@ fn ack_and_data_open_once() {
     let ack = |world: &World| world.client_sends(ACK, C + 1, S + 1);
     let data = |world: &World| {
         let frontend = world.frontend(0);
-        Tcp::new(client(), frontend, ACK).numbers(C + 1, S + 1).data(10).build()
+        Segment::tcp(world.client(), frontend, ACK).numbers(C + 1, S + 1).data(10).build()
     };
     pair(&scene(), World::half_open_and_shifted, ack, data, |world| {
         world.interrupted_stayed();
@@ -141,7 +141,7 @@ fn two_syns_of_one_tuple_make_one_embryo() {
         syn,
         |world| {
             assert_eq!(world.sum(Counter::Placed), 1);
-            assert_eq!(world.tables.embryos.all().len(), 1);
+            assert_eq!(world.embryos().len(), 1);
         },
     );
 }
@@ -180,11 +180,11 @@ fn siblings_on_one_instance_never_both() {
         first,
         second,
         |world| {
-            assert!(world.tables.embryos.all().len() <= 1);
+            assert!(world.embryos().len() <= 1);
             // Whatever was dropped: the clients try again, and one of them gets through.
             world.run(&first(world));
             world.run(&second(world));
-            assert_eq!(world.tables.embryos.all().len(), 1);
+            assert_eq!(world.embryos().len(), 1);
         },
     );
 }
@@ -197,7 +197,7 @@ fn promotion_and_expiry_of_the_embryo() {
     };
     interleave(&scene(), World::half_open, ack, expire, |world| {
         assert!(world.sum(Counter::Opened) <= 1);
-        assert_eq!(world.tables.embryos.all().len() + world.tables.flows.all().len() > 0, {
+        assert_eq!(world.embryos().len() + world.flows().len() > 0, {
             world.sum(Counter::Opened) + world.sum(Counter::Trials) > 0
         });
     });
@@ -272,7 +272,7 @@ fn refusal_of_a_trial_and_the_clients_repetition() {
     pair(&scene(), tried, reset, again, |world| {
         assert_eq!(world.sum(Counter::Adopted), 0);
         world.run(&again(world));
-        assert_eq!(world.tables.embryos.all().len(), 1);
+        assert_eq!(world.embryos().len(), 1);
     });
 }
 
@@ -320,11 +320,12 @@ fn an_element_reused_under_a_packet_is_not_taken_for_the_old_flow() {
     };
     let other = |world: &World, tables: &ModelTables| {
         tables.reap(&world.key(0));
-        let client = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 99), 50_000);
-        let send =
-            |flags, seq, ack| Tcp::new(client, world.frontend(0), flags).numbers(seq, ack).build();
+        let client = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 99), 50_000));
+        let send = |flags, seq, ack| {
+            Segment::tcp(client, world.frontend(0), flags).numbers(seq, ack).build()
+        };
         let server = destination(&tables.run(&send(SYN, C, 0)).1);
-        tables.run(&Tcp::new(server, client, SYN | ACK).numbers(S, C + 1).build());
+        tables.run(&Segment::tcp(server, client, SYN | ACK).numbers(S, C + 1).build());
         tables.run(&send(ACK, C + 1, S + 1));
     };
     let ack = |world: &World| world.client_sends(ACK, C + 50_001, S + 50_001);

@@ -243,7 +243,9 @@ fn refusals() -> Vec<Case> {
         ),
     ];
     for (how, name) in [(refusal::DROP, "silence"), (refusal::PASS, "the host's stack")] {
-        let scene = Scene { when_empty: how, when_full: how, ..Scene::new(&[1, 0], 2) };
+        let scene = Scene::new(&[1, 0], 2).set(|service| {
+            (service.when_empty, service.when_full) = (how, how);
+        });
         let want = |reason| match how {
             refusal::DROP => Want::Dropped(reason),
             _ => Want::Untouched(reason),

@@ -64,8 +64,10 @@ pub fn transport(from: IpAddr, to: IpAddr, protocol: u8, segment: &[u8]) -> u16 
 /// # Errors
 /// What is wrong.
 pub fn frame(bytes: &[u8], seen: &mut Seen) -> Result<(), String> {
-    match bytes.get(12..14) {
-        Some([8, 0] | [0x86, 0xdd]) => packet(&bytes[14..], seen),
+    // Behind one 802.1Q tag at most.
+    let at = if bytes.get(12..14) == Some(&[0x81, 0]) { 16 } else { 12 };
+    match bytes.get(at..at + 2) {
+        Some([8, 0] | [0x86, 0xdd]) => packet(&bytes[at + 2..], seen),
         _ => {
             seen.others += 1;
             Ok(())
