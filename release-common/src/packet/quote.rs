@@ -2,15 +2,15 @@
 
 use super::checksum::Sum;
 use super::rewrite::Ends;
-use super::{Headers, Ip, Packet, UDP_CHECK, View, tcp};
+use super::{Headers, ICMP_HEADER, Ip, Packet, UDP_CHECK, View, tcp};
 use crate::abi::{Be16, IPPROTO_TCP, IPPROTO_UDP};
 use crate::reason::Reason;
 use crate::verifier::forget;
 
-/// Bytes of an ICMP header.
-const ICMP_HEADER: usize = 8;
 /// Offset of the checksum in an ICMP header.
 const ICMP_CHECK: usize = 2;
+/// Bytes of the quoted transport header that are always there (RFC 792).
+const QUOTED: usize = 8;
 
 /// The packet that an ICMP error quotes. Often only its first 8 bytes behind the IP header are
 /// there (RFC 792).
@@ -54,7 +54,10 @@ pub fn quote<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote
         return Err(Reason::FragmentUnknown);
     }
     let transport = forget((at + usize::from(ip.header)) as u64, u64::from(ip.len)) as u16 & 0x3ff;
-    let ports: View<'_, 8> = packet.view(usize::from(transport)).ok_or(Reason::Truncated)?;
+    if usize::from(transport) + QUOTED > end(headers) {
+        return Err(Reason::Truncated);
+    }
+    let ports: View<'_, QUOTED> = packet.view(usize::from(transport)).ok_or(Reason::Truncated)?;
     Ok(Quote {
         ends: Ends {
             source: ip.source,
@@ -66,6 +69,12 @@ pub fn quote<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote
         at: at as u16,
         transport,
     })
+}
+
+/// Where the error ends in the frame. What lies behind is padding, and under no checksum.
+#[inline(always)]
+const fn end<A: Ip>(headers: &Headers<A>) -> usize {
+    headers.at as usize + headers.ip.len as usize
 }
 
 /// Gives the quoted packet other ends and the error other addresses, all checksums included; lowers
@@ -89,9 +98,10 @@ pub fn translate_error<A: Ip, P: Packet>(
         change = change.sub16(old).add16(new);
     }
     let transport = usize::from(quote.transport);
-    let check_at = if quote.protocol == IPPROTO_UDP { UDP_CHECK } else { tcp::CHECK };
+    let check_at = transport + if quote.protocol == IPPROTO_UDP { UDP_CHECK } else { tcp::CHECK };
     // Often the quote ends before it.
-    if let Some(check) = packet.view::<2>(transport + check_at)
+    if check_at + 2 <= end(headers)
+        && let Some(check) = packet.view::<2>(check_at)
         && (quote.protocol == IPPROTO_TCP || check.be16::<0>().0 != 0)
     {
         let (old, new) = updated(&check, addresses.add(ports));
