@@ -60,7 +60,9 @@ impl FlowHash {
 #[inline(always)]
 fn addresses<A: Address>(client: A, frontend: A) -> u64 {
     let (client, frontend) = (client.words(), frontend.words());
-    let pair = |at: usize| u64::from(u32::from_be(client[at])) << 32 | u64::from(u32::from_be(frontend[at]));
+    let pair = |at: usize| {
+        u64::from(u32::from_be(client[at])) << 32 | u64::from(u32::from_be(frontend[at]))
+    };
     let mixed = mix(pair(0) ^ 0x9e37_79b9_7f4a_7c15);
     if A::INDEX == 0 { mixed } else { mix(mix(mix(mixed ^ pair(1)) ^ pair(2)) ^ pair(3)) }
 }

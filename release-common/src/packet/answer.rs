@@ -1,11 +1,9 @@
 //! Answers built in place of the packet that caused them.
 
 use super::checksum::Sum;
-use super::{Headers, Ip, Packet, TCP_HEADER, View, flag, rewrite, tcp};
+use super::{Headers, ICMP_HEADER, Ip, Packet, TCP_HEADER, View, flag, rewrite, tcp};
 use crate::abi::{Be16, Be32, IPPROTO_TCP};
 
-/// Bytes of an ICMP header.
-const ICMP_HEADER: usize = 8;
 /// Bytes quoted behind the IP header (RFC 792).
 const QUOTED: usize = 8;
 

@@ -14,6 +14,8 @@ pub const TAGGED: usize = 18;
 pub const TCP_HEADER: usize = 20;
 /// Bytes of a UDP header.
 pub const UDP_HEADER: usize = 8;
+/// Bytes of an ICMP header.
+pub const ICMP_HEADER: usize = 8;
 
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
@@ -270,6 +272,10 @@ pub fn parse<A: Ip, P: Packet>(packet: &P, link: Link) -> Result<Headers<A>, Rea
         headers.destination_port = view.be16::<2>();
         headers.transport_header = UDP_HEADER as u16;
     } else if ip.protocol == A::ICMP {
+        // Else padding behind the packet would be taken for it.
+        if payload < ICMP_HEADER as u32 {
+            return Err(Reason::BadLength);
+        }
         let view: View<'_, 2> = packet.view(headers.transport()).ok_or(Reason::Truncated)?;
         headers.flags = view.u8::<0>();
         headers.code = view.u8::<1>();

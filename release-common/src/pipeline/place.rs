@@ -96,20 +96,14 @@ fn ring<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Rin
 
 /// The instance for a datagram of which nothing is kept.
 #[inline(always)]
-pub fn stateless<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-) -> Result<u32, Reason> {
+pub fn stateless<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<u32, Reason> {
     let ring = ring(tables, to)?;
     tables.instance(ring.id, to.hash()).ok_or(Reason::NoInstance)
 }
 
 /// Chooses the instance for a new flow.
 #[inline(always)]
-pub fn choose<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-) -> Result<Choice, Reason> {
+pub fn choose<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Choice, Reason> {
     let stays = to.service.conversation == conversation::CLIENT;
     // A client that a rule is about has no use for a session.
     if stays
@@ -324,10 +318,7 @@ fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
 /// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
 /// one instance at once, both see it here.
 #[inline(always)]
-pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    headers: &Headers<A>,
-) -> Placed<A> {
+pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed<A> {
     let key = headers.key_from_client();
     let key = tables.keep_key(&key);
     let Some(mine) = tables.embryo(key) else {

@@ -140,7 +140,6 @@ impl<A: Ip> Sender<'_, A> {
                     .backend(backend)
                     .is_some_and(|entry| entry.endpoint::<A>(self.instance.proto) == self.instance))
     }
-
 }
 
 /// Whose packet it is that goes from `instance` to `receiver`.
@@ -278,7 +277,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) {
     let Some(embryo) = tables.embryo(key) else { return };
     if who.is(tables, embryo.backend().get(), embryo.snat().get())
-        && syn_acked(packet, segment, embryo) {
+        && syn_acked(packet, segment, embryo)
+    {
         mark_restart(flow, word);
     }
 }

@@ -59,11 +59,7 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
 /// Whether the flow has that port already, from an earlier attempt, and so lately that the reaper
 /// does not take it back.
 #[inline(always)]
-fn is_mine<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    at: &SnatKey<A>,
-    want: &SnatOwner<A>,
-) -> bool {
+fn is_mine<A: Ip, T: FamilyTables<A>>(tables: &T, at: &SnatKey<A>, want: &SnatOwner<A>) -> bool {
     tables.snat_owner(at).is_some_and(|owner| {
         let age = want.claimed.wrapping_sub(owner.claimed);
         owner.key == want.key && owner.backend == want.backend && age < tables.hz() * KEPT / 2

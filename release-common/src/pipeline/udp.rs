@@ -129,11 +129,7 @@ fn again<A: Ip, T: FamilyTables<A>>(
 
 /// State word of a conversation that has a second datagram (`replied`: from the instance).
 #[inline(always)]
-pub fn state<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    replied: bool,
-) -> FlowWord {
+pub fn state<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, replied: bool) -> FlowWord {
     let state = FlowWord::live(tables.tag(), 0, 0)
         .with_mode(to.service.mode)
         .with_quic(to.service.conversation == conversation::QUIC);
