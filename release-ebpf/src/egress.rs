@@ -2,7 +2,7 @@
 //! passes here: what is not ours is not counted.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, __sk_buff};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
 use release_common::abi::{Addr6, Be32, stages};
 use release_common::packet::{self, Ip, Link};
@@ -49,8 +49,11 @@ macro_rules! stage {
     ($family:ty, $ctx:expr, $decide:path) => {
         match $crate::work::Work::<$family>::of::<$crate::tables::Egress>() {
             Some(work) => {
-                let next =
-                    $decide(&$crate::egress::frame($ctx), &$crate::egress::tables(), work.headers());
+                let next = $decide(
+                    &$crate::egress::frame($ctx),
+                    &$crate::egress::tables(),
+                    work.headers(),
+                );
                 $crate::egress::decided::<$family>($ctx, &work, next)
             }
             None => aya_ebpf::bindings::TC_ACT_UNSPEC,

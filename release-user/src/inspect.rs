@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use release_common::abi::{
-    Addr6, Address, Backend, Be32, GAUGE_ENTRIES, IPPROTO_UDP, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES, PortBits,
-    backend_state,
+    Addr6, Address, Backend, Be32, GAUGE_ENTRIES, IPPROTO_UDP, MAX_BACKENDS, MAX_RINGS,
+    MAX_SERVICES, PortBits, backend_state,
 };
 use release_common::tcp::word::{EmbryoWord, FlowWord};
 use serde::Serialize;

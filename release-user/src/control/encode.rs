@@ -10,7 +10,9 @@ use release_common::abi::{
     service_flag,
 };
 
-use super::plan::{Desired, FrontendPlan, InstancePlan, Reaches, RingIds, ServicePlan, VersionPlan};
+use super::plan::{
+    Desired, FrontendPlan, InstancePlan, Reaches, RingIds, ServicePlan, VersionPlan,
+};
 use crate::config::{Conversation, Family, Mode, OnDrain, WhenEmpty, WhenFull};
 use crate::kernel::{At, Clock, RuleAt};
 use crate::net::route;
@@ -192,8 +194,7 @@ pub fn split(plan: &ServicePlan) -> Split {
     };
     for (index, (entry, version)) in split.entries.iter_mut().zip(&plan.versions).enumerate() {
         let RingIds { v4, v6 } = version.rings;
-        *entry =
-            SplitEntry { bound: version.bound, rings: [v4.unwrap_or(0), v6.unwrap_or(0)] };
+        *entry = SplitEntry { bound: version.bound, rings: [v4.unwrap_or(0), v6.unwrap_or(0)] };
         for (place, family) in [(Be32::INDEX, Family::V4), (Addr6::INDEX, Family::V6)] {
             split.occupied[place] |= u32::from(plan.occupied(version, family)) << index;
         }

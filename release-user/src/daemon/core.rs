@@ -113,7 +113,7 @@ impl Core {
     /// # Errors
     /// As above.
     pub fn adopt_config(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
-            let epoch = self.maps.meta()?.evidence_epoch;
+        let epoch = self.maps.meta()?.evidence_epoch;
         let (state, changes) = reconcile(&self.state, &config, epoch)?;
         self.store_all(&state)?;
         self.state = state;

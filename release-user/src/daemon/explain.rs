@@ -156,4 +156,3 @@ fn address(what: &str, text: &str) -> Result<SocketAddr, ApiError> {
             .hint("e.g. 198.51.100.7:40000 or [2001:db8::7]:40000")
     })
 }
-

@@ -299,10 +299,7 @@ impl Daemon {
     pub async fn retire_stages(self: Arc<Self>) {
         tokio::time::sleep(UNDER_WAY).await;
         let core = self.core.lock().await;
-        let done = core
-            .loaded
-            .program_id()
-            .and_then(|keep| retire_stages(&self.paths.bpffs, keep));
+        let done = core.loaded.program_id().and_then(|keep| retire_stages(&self.paths.bpffs, keep));
         if let Err(error) = done {
             log::warn!("programs of an earlier run stay: {error}");
         }

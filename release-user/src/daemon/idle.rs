@@ -174,15 +174,10 @@ impl Daemon {
             tally,
             entries: walk.entries,
             settle,
-            oldest: tally
-                .oldest_opened_at
-                .map(|opened| self.clock.age_of_opening(opened, now)),
+            oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
             detached,
-            one_way: matches!(
-                subject.service.settings.mode,
-                Mode::Dsr | Mode::Ipip | Mode::Gue
-            ),
+            one_way: matches!(subject.service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue),
         })
     }
 

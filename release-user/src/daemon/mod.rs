@@ -28,7 +28,9 @@ use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
 use crate::control::reconcile::reconcile;
 use crate::control::state::State;
-use crate::kernel::{Capacities, Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load};
+use crate::kernel::{
+    Capacities, Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load,
+};
 use crate::net::netlink;
 use crate::paths::Paths;
 use crate::store::{SqliteStore, Store};

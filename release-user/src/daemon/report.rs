@@ -289,8 +289,7 @@ impl Describer<'_> {
         {
             return None;
         }
-        let protocol =
-            if key.proto == IPPROTO_UDP { Protocol::Udp } else { Protocol::Tcp };
+        let protocol = if key.proto == IPPROTO_UDP { Protocol::Udp } else { Protocol::Tcp };
         Some(FlowLine {
             client: key.client.to_string(),
             frontend: key.frontend.to_string(),

@@ -124,11 +124,5 @@ fn attach_filter(loaded: &mut Loaded, name: &str) -> Result<(), KernelError> {
 /// Removes our filter with this handle, if it is there.
 fn remove_filter(name: &str, handle: u32) {
     // Dropping the link detaches it.
-    drop(SchedClassifierLink::attached(
-        name,
-        TcAttachType::Egress,
-        PRIORITY,
-        handle.into(),
-        None,
-    ));
+    drop(SchedClassifierLink::attached(name, TcAttachType::Egress, PRIORITY, handle.into(), None));
 }

@@ -47,11 +47,7 @@ pub struct Tuple {
 impl Tuple {
     /// A key of a map.
     pub fn of<A: Address>(key: &FlowKey<A>) -> Self {
-        Self {
-            client: key.client().socket(),
-            frontend: key.frontend().socket(),
-            proto: key.proto,
-        }
+        Self { client: key.client().socket(), frontend: key.frontend().socket(), proto: key.proto }
     }
 
     /// The key in the maps of family `A`, if it is of that family.
@@ -268,11 +264,8 @@ impl Maps {
 }
 
 fn session_at(key: &SessionKey) -> SessionAt {
-    let client = if key.version == 4 {
-        Be32(key.client.0[0]).ip()
-    } else {
-        Addr6(key.client.0).ip()
-    };
+    let client =
+        if key.version == 4 { Be32(key.client.0[0]).ip() } else { Addr6(key.client.0).ip() };
     SessionAt { service: key.service, client }
 }
 

@@ -103,11 +103,7 @@ pub fn discard_unfinished(bpffs: &Path) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// [`KernelError::Incompatible`] if what is pinned does not fit; nothing is changed then.
-pub fn load(
-    bpffs: &Path,
-    capacities: Capacities,
-    log_level: u8,
-) -> Result<Loaded, KernelError> {
+pub fn load(bpffs: &Path, capacities: Capacities, log_level: u8) -> Result<Loaded, KernelError> {
     let created = match Maps::open(bpffs) {
         Ok(_) => false,
         Err(KernelError::Absent { .. }) => true,

@@ -7,8 +7,8 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::xdp::XdpAttachType;
 use bytemuck::{Pod, Zeroable};
 use release_common::abi::{
-    Addr6, Address, Be32, Flow, FlowKey, Reap, SessionKey, SnatKey, SnatOwner, opened_at as opened_at_units,
-    reap_op, reap_result,
+    Addr6, Address, Be32, Flow, FlowKey, Reap, SessionKey, SnatKey, SnatOwner,
+    opened_at as opened_at_units, reap_op, reap_result,
 };
 use release_common::pipeline::SNAT_KEPT_SECONDS;
 

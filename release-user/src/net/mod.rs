@@ -2,5 +2,5 @@
 
 pub mod ethtool;
 pub mod netlink;
-pub mod sysctl;
 pub mod route;
+pub mod sysctl;

@@ -113,7 +113,8 @@ pub fn judge(facts: &Facts) -> Judgement {
     out.item(
         "both-directions",
         !facts.one_way,
-        if facts.one_way { "the instance answers clients directly" } else { "seen here" }.to_owned(),
+        if facts.one_way { "the instance answers clients directly" } else { "seen here" }
+            .to_owned(),
         Against::Unknown,
         "only the clients' half of its flows passes here: ask the instance's host".to_owned(),
     );

@@ -200,7 +200,8 @@ impl Totals {
     pub fn live(&self) -> i64 {
         let c = &self.counters;
         (c.opened + c.adopted) as i64
-            - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.timed_out + c.forced) as i64
+            - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.timed_out + c.forced)
+                as i64
     }
 
     /// All steps of flows so far: while these are equal, no flow began or ended.
