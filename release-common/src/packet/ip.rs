@@ -40,7 +40,7 @@ pub struct IpHeader<A> {
     pub dont_fragment: bool,
     /// Which part of a fragmented packet it is.
     pub fragment: Fragment,
-    /// Identification of the fragmented packet; 0 otherwise.
+    /// Identification, which the fragments of one packet share. IPv6: 0 without a fragment header.
     pub ident: u32,
     /// Bytes of the fragmented packet before this part.
     pub fragment_offset: u16,

@@ -42,6 +42,6 @@ pub fn server_id<A: Ip, P: Packet>(
         view.u8::<9>(),
     ];
     // Without a branch: bytes beyond the length become 0.
-    let keep = u64::MAX.checked_shl(64 - 8 * u32::from(len & 15)).unwrap_or(0);
+    let keep = u64::MAX.checked_shl(64u32.saturating_sub(8 * u32::from(len))).unwrap_or(0);
     Some((u64::from_be_bytes(bytes) & keep).to_be_bytes())
 }

@@ -47,7 +47,8 @@ pub fn encapsulate<A: Ip, B: Ip, P: Packet>(
 ) -> Option<()> {
     let at = headers.network();
     let ends = (tunnel.source, tunnel.destination);
-    let len = headers.ip.len as u16;
+    // What does not fit into an outer packet has no way that takes it.
+    let len = u16::try_from(headers.ip.len + MOST_OVERHEAD as u32).ok()? - MOST_OVERHEAD as u16;
     if tunnel.has_udp() {
         // Each family's growth as a constant: the verifier wants to know it.
         if B::HEADER == 20 {
