@@ -70,7 +70,8 @@ const MISTAKES: &[Mistake] = &[
     ("mode = \"nat\"", "mode = \"nat\"\ncolour = 1", &["colour", "unknown key", ":10"]),
     ("weight = 100", "wieght = 100", &["wieght", "`weight`", "service[web].version[v1]"]),
     ("interfaces", "interface", &["interface", "`interfaces`", "daemon"]),
-    ("mode = \"nat\"", "mode = \"dsr\"", &["service[web].mode", "dsr"]),
+    ("mode = \"nat\"", "mode = \"nut\"", &["service[web].mode", "nut", "`nat`"]),
+    ("mode = \"nat\"", "mode = \"dsr\"", &["10.2.1.2:8080: another port", "mode `dsr`"]),
     ("name = \"v2\"", "name = \"v1\"", &["a version `v1` is there already", "service[web]"]),
     ("id = \"v2-1\"", "id = \"v1-1\"", &["an instance `v1-1` is there already"]),
     ("10.2.2.2:8080", "10.2.1.2:8080", &["instance 10.2.1.2:8080 is there already"]),
@@ -181,8 +182,9 @@ fn a_program_of_somebody_else_is_left_alone() {
     let mut daemon = elsewhere(lb, folder.path(), &theirs, &["daemon"]).unwrap();
     let other = lb.namespace.spawn("other daemon", &mut daemon).unwrap();
     let socket = folder.path().join("release.sock");
+    let interfaces = 1 + topology.backends.len();
     eventually(DEADLINE, "the other daemon", || {
-        socket.exists() && lb.namespace.ip("link").unwrap().matches("xdp").count() >= 3
+        socket.exists() && lb.namespace.ip("link").unwrap().matches("prog/xdp").count() == interfaces
     });
     let before = lb.namespace.ip("link").unwrap();
     let refused = start(lb).unwrap();
@@ -260,9 +262,9 @@ const WRONG: &[Wrong] = &[
     (&["idle", "wait", SERVICE, "v1", "--timeout", "-3s"], 2, &["--timeout", "-3s"]),
     (&["idle", "receipt", SERVICE, "v9"], 2, &["target v9"]),
     (&["maps", "dump", "NOTHING"], 2, &["map NOTHING: no such map", "BACKENDS"]),
-    (&["explain", "udp", "10.1.0.2:1", "10.1.0.100:80"], 2, &["udp"]),
+    (&["explain", "sctp", "10.1.0.2:1", "10.1.0.100:80"], 2, &["sctp"]),
     (&["explain", "tcp", "10.1.0.2", "10.1.0.100:80"], 2, &["10.1.0.2"]),
-    (&["explain", "tcp", "[::1]:1", "10.1.0.100:80"], 2, &["[::1]:1", "not an IPv4 address"]),
+    (&["explain", "tcp", "[::1]:1", "10.1.0.100:80"], 2, &["[::1]:1", "another address family"]),
     (&["sift", SERVICE, "v1=1"], 2, &["sift"]),
 ];
 

@@ -250,7 +250,7 @@ fn clients_counters_and_table_agree_after_fifty_thousand_connections() {
     let other: Vec<_> = flows.iter().filter(|flow| flow["state"] != "closed").collect();
     assert!(other.is_empty(), "{} live entries, such as {}", other.len(), other[0]);
     let gauges = lb.0.releasectl_json(&["maps", "dump", "GAUGES"]).unwrap();
-    let entries = serde_json::json!([{ "of": "table entries", "value": flows.len() }]);
+    let entries = serde_json::json!([{ "of": "entries of FLOWS4", "value": flows.len() }]);
     assert_eq!(gauges, entries, "only the number of entries is not 0");
     lb.check_maps().unwrap();
 }

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use release_tests::frames::{Tcp, flags};
+use anyhow::{Result, bail};
+use release_cases::frames::{Segment, flags};
 use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, eventually, send};
 use release_tests::sockets::send_packet;
@@ -167,10 +167,11 @@ fn a_handshake_alone_is_busy() {
 }
 
 /// Sends a segment from where it claims to come from, as a forger on the way would.
-fn forge(at: &Netns, segment: &Tcp) -> Result<()> {
+fn forge(at: &Netns, segment: &Segment) -> Result<()> {
     const ETHERNET: usize = 14;
     let frame = segment.build();
-    at.enter(|| send_packet(&frame[ETHERNET..], *segment.destination.ip()))??;
+    let IpAddr::V4(to) = segment.destination.ip() else { bail!("not IPv4") };
+    at.enter(|| send_packet(&frame[ETHERNET..], to))??;
     Ok(())
 }
 
@@ -191,9 +192,9 @@ fn blind_segments_do_not_end_a_connection() {
     // window it must still not count as a close.
     for guess in (0..16u32).map(|i| i.wrapping_mul(0x1000_0061).wrapping_add(7)) {
         for kind in [flags::RST, flags::RST | flags::ACK, flags::FIN | flags::ACK] {
-            let number = |tcp: Tcp| tcp.numbers(guess, guess.wrapping_mul(3));
-            forge(&topology.client, &number(Tcp::new(client, FRONTEND, kind))).unwrap();
-            forge(&topology.backends[0].namespace, &number(Tcp::new(backend, client, kind)))
+            let number = |tcp: Segment| tcp.numbers(guess, guess.wrapping_mul(3));
+            forge(&topology.client, &number(Segment::tcp(client.into(), FRONTEND.into(), kind))).unwrap();
+            forge(&topology.backends[0].namespace, &number(Segment::tcp(backend.into(), client.into(), kind)))
                 .unwrap();
             sent += 2;
         }

@@ -50,7 +50,7 @@ pub struct Flow {
     pub backend: u32,
     /// Generation of the split that placed it; 0 for an adopted flow, which none placed.
     pub generation: u32,
-    /// When it was opened or adopted, in units of 64 jiffies (32 bits then last for years).
+    /// When it was opened or adopted, in units of 16 jiffies (32 bits then last for two years).
     pub opened_at: u32,
     /// Mode `snat`: what stands for the client.
     pub snat: SnatSource,
@@ -66,7 +66,7 @@ pub struct Flow {
 
 impl Flow {
     /// log2 of the jiffies in a unit of [`Self::opened_at`].
-    pub const OPENED_SHIFT: u32 = 6;
+    pub const OPENED_SHIFT: u32 = 4;
 }
 
 shared_fields!(Flow {

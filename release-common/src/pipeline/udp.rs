@@ -1,7 +1,8 @@
 //! Client → frontend, UDP.
 //!
-//! The first datagram of a conversation makes an embryo, the second one, from whichever side, a
-//! flow: a flood of random sources evicts embryos only. Conversation `datagram` keeps nothing.
+//! The first datagram of a conversation makes an embryo. The instance's answer makes it a flow, and
+//! so does a datagram of the client a second later: a flood of random sources, however often each is
+//! used, evicts embryos only. Conversation `datagram` keeps nothing.
 
 use super::open::{Entry, How, NotOpened, begun, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
@@ -102,7 +103,7 @@ pub fn touch<A: Ip, T: FamilyTables<A>>(
     }
 }
 
-/// The client's second datagram.
+/// Another datagram of the client without an answer yet.
 #[inline(always)]
 fn again<A: Ip, T: FamilyTables<A>>(
     tables: &T,
@@ -115,7 +116,12 @@ fn again<A: Ip, T: FamilyTables<A>>(
     if !matches!(word.phase(), EmbryoPhase::Syn) {
         return Decision::drop(Reason::EmbryoBusy);
     }
-    let mut flow = begun(embryo, tables.now());
+    // Within a second it proves nothing: a flood repeats itself, too.
+    let now = tables.now();
+    if (now as u32).wrapping_sub(embryo.created().get()) < tables.hz() {
+        return decision;
+    }
+    let mut flow = begun(embryo, now);
     flow.state = state(tables, to, false).0;
     match open(tables, to, &mut flow, (embryo, word), old, How::OPENED) {
         // Busy: another CPU's datagram did it. Full: it stays an embryo.
