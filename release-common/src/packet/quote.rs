@@ -85,7 +85,7 @@ pub fn translate_error<A: Ip, P: Packet>(
     let at = usize::from(quote.at);
     if A::VERSION == 4 {
         let check: View<'_, 2> = packet.view(at + 10)?;
-        let (old, new) = updated(&check, addresses);
+        let (old, new) = updated(&check, addresses, false);
         change = change.sub16(old).add16(new);
     }
     let transport = usize::from(quote.transport);
@@ -94,7 +94,8 @@ pub fn translate_error<A: Ip, P: Packet>(
     if let Some(check) = packet.view::<2>(transport + check_at)
         && (quote.protocol == IPPROTO_TCP || check.be16::<0>().0 != 0)
     {
-        let (old, new) = updated(&check, addresses.add(ports));
+        let udp = quote.protocol == IPPROTO_UDP;
+        let (old, new) = updated(&check, addresses.add(ports), udp);
         change = change.sub16(old).add16(new);
     }
     let view: View<'_, 4> = packet.view(transport)?;
@@ -116,16 +117,18 @@ pub fn translate_error<A: Ip, P: Packet>(
         .add_address(outer.1);
     // ICMPv6 covers the addresses of its IP header (RFC 4443 §2.3), ICMP does not.
     let change = if A::VERSION == 6 { change.add(outside) } else { change };
-    updated(&packet.view(headers.transport() + ICMP_CHECK)?, change);
+    updated(&packet.view(headers.transport() + ICMP_CHECK)?, change, false);
     let ttl = if routed { Some(headers.ip.ttl.wrapping_sub(1)) } else { None };
     A::rewrite(packet, usize::from(headers.at), outside, outer, ttl)
 }
 
-/// Updates a checksum and returns it before and after.
+/// Updates a checksum and returns it before and after. For UDP 0 would say that there is none
+/// (RFC 768).
 #[inline(always)]
-fn updated(check: &View<'_, 2>, change: Sum) -> (u16, u16) {
+fn updated(check: &View<'_, 2>, change: Sum, udp: bool) -> (u16, u16) {
     let old = check.be16::<0>().0;
     let new = Sum::of(old).add(change).check();
+    let new = if udp && new == 0 { 0xffff } else { new };
     check.set_be16::<0>(Be16(new));
     (old, new)
 }
