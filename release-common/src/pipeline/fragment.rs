@@ -31,7 +31,10 @@ pub fn note<A: Ip, T: FamilyTables<A>>(
         ports: [client.port, frontend.port],
         snat: decision.snat,
         backend: decision.backend,
-        base: headers.seq.wrapping_sub(u32::from(headers.transport_header)),
+        base: headers
+            .seq
+            .wrapping_sub(u32::from(headers.transport_header))
+            .wrapping_sub(u32::from(headers.ip.fragment_offset)),
         created: tables.now() as u32,
         reply,
         proto: headers.ip.protocol,
