@@ -36,7 +36,7 @@ impl<'a, A: Ip> Target<'a, A> {
         Self { key, service_id: at.service, ring: at.ring, service }
     }
 
-    /// Whether a packet reaches the instance: the TTL counts where it is routed.
+    /// Whether a packet reaches the other end: the TTL counts where it is routed.
     #[inline(always)]
     pub const fn reaches(&self, headers: &Headers<A>) -> bool {
         headers.ip.ttl > 1 || !mode::routed(self.service.mode)
