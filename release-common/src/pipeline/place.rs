@@ -72,43 +72,50 @@ pub fn choose<A: Ip, T: FamilyTables<A>>(
 ) -> Result<Choice, Reason> {
     let hash = to.hash();
     let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
-    let generation = split.generation;
+    let mut generation = split.generation;
     let mut ring = to.ring;
     if ring == 0 && to.service.has(service_flag::RULES) {
         ring = tables.rule(to.service_id, to.key.client).unwrap_or(0);
     }
-    let ruled = ring != 0;
-    if !ruled {
+    let (mut by, mut session) = (Counter::Ruled, 0);
+    if ring == 0 {
+        by = Counter::Placed;
         if to.service.conversation == conversation::CLIENT
-            && let Some((backend, generation)) = session::pinned(tables, to)
+            && let Some((backend, began)) = session::pinned(tables, to)
         {
-            return Ok(Choice { backend, generation, by: Counter::Sticky });
+            (by, session, generation) = (Counter::Sticky, backend, began);
+        } else {
+            let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize))
+            else {
+                return Err(Reason::NoVersion);
+            };
+            ring = entry.rings[A::INDEX];
         }
-        let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize))
-        else {
-            return Err(Reason::NoVersion);
-        };
-        ring = entry.rings[A::INDEX];
     }
     // Which way it was found is of no interest from here on.
     ring = forget(u64::from(ring), u64::from(generation)) as u32;
-    let backend = on_ring(tables, to, ring, hash)?;
-    Ok(Choice { backend, generation, by: if ruled { Counter::Ruled } else { Counter::Placed } })
+    session = forget(u64::from(session), u64::from(generation)) as u32;
+    let backend = on_ring(tables, to, ring, hash, session)?;
+    Ok(Choice { backend, generation, by })
 }
 
 /// The instance for a hash on a ring, avoiding those that a sibling frontend's flow of the same
-/// client port already uses: after translation the two would be one.
+/// client port already uses: after translation the two would be one. `session`: the only instance
+/// there is for this client, 0 if it may be any.
 #[inline(always)]
 fn on_ring<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
     ring: u32,
     hash: FlowHash,
+    session: u32,
 ) -> Result<u32, Reason> {
     let mut hash = hash;
     for _ in 0..COLLISION_TRIES {
-        let Some(backend) = tables.instance(ring, hash) else {
-            return Err(Reason::NoInstance);
+        let backend = if session != 0 {
+            session
+        } else {
+            tables.instance(ring, hash).ok_or(Reason::NoInstance)?
         };
         if !collides(tables, to, backend) {
             return Ok(backend);
