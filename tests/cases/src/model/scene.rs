@@ -213,7 +213,13 @@ impl Scene {
 
     /// With this client for a connection: address, port, index of its frontend.
     #[must_use]
-    pub fn with_client(mut self, connection: usize, host: Ipv4Addr, port: u16, frontend: usize) -> Self {
+    pub fn with_client(
+        mut self,
+        connection: usize,
+        host: Ipv4Addr,
+        port: u16,
+        frontend: usize,
+    ) -> Self {
         self.clients.insert(connection, Client { host, port, frontend });
         self
     }
