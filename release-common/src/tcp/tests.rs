@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use super::lifecycle::{Facts, Step, observe};
 use super::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
-use crate::abi::{Be16, Be32, Flow, Side};
-use crate::packet::{Segment, flag};
+use crate::abi::{Be16, Be32, Flow, IPPROTO_TCP, Side};
+use crate::packet::{Fragment, Headers, IpHeader, flag};
 use crate::shared::Shared;
 
 fn facts() -> impl Strategy<Value = (End, Facts)> {
@@ -108,21 +108,31 @@ proptest! {
     }
 }
 
-fn segment(flags: u8, seq: u32, ack: u32) -> Segment {
-    Segment {
+fn segment(flags: u8, seq: u32, ack: u32) -> Headers<Be32> {
+    let ip = IpHeader {
         source: Be32(0),
         destination: Be32(0),
+        protocol: IPPROTO_TCP,
+        ttl: 64,
+        tos: 0,
+        dont_fragment: true,
+        fragment: Fragment::Whole,
+        ident: 0,
+        fragment_offset: 0,
+        len: 40,
+        header: 20,
+    };
+    Headers {
+        ip,
+        at: 14,
         source_port: Be16(0),
         destination_port: Be16(0),
         seq,
         ack,
         window: 0xffff,
+        transport_header: 20,
         flags,
-        ttl: 64,
-        tos: 0,
-        dont_fragment: true,
-        ip_len: 40,
-        tcp_header: 20,
+        code: 0,
     }
 }
 
