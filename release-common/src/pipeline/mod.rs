@@ -291,7 +291,7 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
     step: crate::tcp::lifecycle::Step,
 ) {
     use crate::abi::event_kind;
-    use crate::tcp::lifecycle::Step;
+    use crate::tcp::lifecycle::{Step, update};
     let (counter, change, kind) = match step {
         Step::None => return,
         Step::Unverified => {
@@ -306,8 +306,13 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
     tables.count(backend, counter);
     if let Some(entry) = tables.backend(backend) {
         tables.add_live_flows(entry.service, change);
-        if FlowWord(flow.state().get()).in_session() {
-            session::change(tables, key.client, entry.service, change);
+        let word = FlowWord(flow.state().get());
+        if word.in_session()
+            && !session::change(tables, key.client, entry.service, change)
+            && change > 0
+        {
+            // Its session ended while it was taken for closed.
+            update(flow, word, |word| word.with_session(false));
         }
     }
     tables.event(kind, key, backend, generation);
