@@ -291,7 +291,7 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
     step: crate::tcp::lifecycle::Step,
 ) {
     use crate::abi::event_kind;
-    use crate::tcp::lifecycle::{Step, update};
+    use crate::tcp::lifecycle::Step;
     let (counter, change, kind) = match step {
         Step::None => return,
         Step::Unverified => {
@@ -312,7 +312,7 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
             && change > 0
         {
             // Its session ended while it was taken for closed.
-            update(flow, word, |word| word.with_session(false));
+            flow.state().swap_if(word.0, word.with_session(false).0);
         }
     }
     tables.event(kind, key, backend, generation);

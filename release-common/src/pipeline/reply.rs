@@ -5,7 +5,7 @@ use super::place::{Target, end_embryo};
 use super::{Counter, Decision, FamilyTables, adopt, count_step, trial, udp};
 use crate::abi::{
     Be16, Embryo, Endpoint, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, IPPROTO_UDP, Service,
-    SnatKey, SnatSource, conversation,
+    SnatKey, SnatSource, conversation, mode,
 };
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
@@ -39,7 +39,7 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
         {
             if !headers.is_tcp() {
                 udp::touch(tables, flow, FlowWord(flow.state().get()), true);
-            } else if who.target(frontend).reaches(headers) {
+            } else if headers.ip.ttl > 1 || !mode::routed(who.service.mode) {
                 let step = observe(flow, End::Server, headers, tables.now() as u32);
                 count_step(tables, &key, flow, step);
             }
