@@ -27,7 +27,12 @@ pub fn compile(name: &str, folder: &str, sources: &[&str]) -> Result<()> {
             return Ok(());
         }
     };
-    let rules = ["../release-ebpf/compile.rs", "../xtask/src/toolchain.rs", "../Cargo.lock"];
+    let rules = [
+        "../release-ebpf/compile.rs",
+        "../xtask/src/toolchain.rs",
+        "../Cargo.lock",
+        "../Cargo.toml",
+    ];
     for path in rules.iter().chain(sources).chain([&folder]) {
         println!("cargo::rerun-if-changed={path}");
     }

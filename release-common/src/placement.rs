@@ -44,7 +44,13 @@ impl FlowHash {
         (((self.0 & 0xffff_ffff) * size as u64) >> 32) as u32
     }
 
-    /// Another hash, for the next try on the same ring.
+    /// The hash of the `attempt`-th try on the same ring; the first has number 0.
+    #[inline(always)]
+    pub const fn attempt(self, attempt: u32) -> Self {
+        if attempt == 0 { self } else { Self(mix(self.0 ^ attempt as u64)) }
+    }
+
+    /// Another hash.
     #[inline(always)]
     pub const fn next(self) -> Self {
         Self(mix(self.0))
@@ -54,7 +60,9 @@ impl FlowHash {
 #[inline(always)]
 fn addresses<A: Address>(client: A, frontend: A) -> u64 {
     let (client, frontend) = (client.words(), frontend.words());
-    let pair = |at: usize| u64::from(u32::from_be(client[at])) << 32 | u64::from(u32::from_be(frontend[at]));
+    let pair = |at: usize| {
+        u64::from(u32::from_be(client[at])) << 32 | u64::from(u32::from_be(frontend[at]))
+    };
     let mixed = mix(pair(0) ^ 0x9e37_79b9_7f4a_7c15);
     if A::INDEX == 0 { mixed } else { mix(mix(mix(mixed ^ pair(1)) ^ pair(2)) ^ pair(3)) }
 }

@@ -40,14 +40,37 @@ pub fn hide<T>(pointer: *mut T) -> *mut T {
     #[cfg(target_arch = "bpf")]
     {
         let mut pointer = pointer;
-        // SAFETY: no instruction at all; memory counts as changed.
+        // SAFETY: moves a register to itself; memory counts as changed. It must be an instruction:
+        // without one, two lines of debug information would be about the same place, which the
+        // kernel refuses.
         unsafe {
-            core::arch::asm!("/* {0} */", inout(reg) pointer, options(nostack));
+            core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack));
         }
         pointer
     }
     #[cfg(not(target_arch = "bpf"))]
     {
         pointer
+    }
+}
+
+/// An address in a packet, of which the compiler does not know how it was computed. Otherwise it
+/// leaves out a comparison with the packet's end that an earlier one implies, although the address
+/// was computed anew and the verifier knows nothing of that one.
+#[inline(always)]
+#[must_use]
+pub fn opaque(address: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut address = address;
+        // SAFETY: moves a register to itself.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) address, options(pure, nomem, nostack));
+        }
+        address
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        address
     }
 }

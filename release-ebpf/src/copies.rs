@@ -2,10 +2,15 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use bytemuck::Pod;
-use release_common::abi::{Embryo, Flow, Session};
+use release_common::abi::{Embryo, Flow, FlowKey, Session};
 use release_common::shared::Shared;
 
-use crate::maps::{self, COPIES, shared};
+use crate::maps::{self, COPIES, FamilyMaps, shared};
+use crate::tables::Run;
+use crate::work::Work;
+
+/// Place of the embryo that the run would have made.
+const MADE: u32 = 0;
 
 /// A copy of a flow.
 #[inline(always)]
@@ -13,10 +18,36 @@ pub fn flow<'a>(entry: Option<*mut Flow>) -> Option<Shared<'a, Flow>> {
     copy(entry, &maps::COPIED_FLOWS)
 }
 
-/// A copy of an embryo.
+/// A copy of an embryo, or the one that the run would have made for the packet's own key.
 #[inline(always)]
-pub fn embryo<'a>(entry: Option<*mut Embryo>) -> Option<Shared<'a, Embryo>> {
-    copy(entry, &maps::COPIED_EMBRYOS)
+pub fn embryo<'a, A: FamilyMaps, R: Run>(
+    key: &FlowKey<A>,
+    entry: Option<*mut Embryo>,
+) -> Option<Shared<'a, Embryo>> {
+    if entry.is_some() {
+        return copy(entry, &maps::COPIED_EMBRYOS);
+    }
+    let made = maps::COPIES_USED.get(0)?[1];
+    if made == 0 || *Work::<A>::of::<R>()?.key() != *key {
+        return None;
+    }
+    shared(maps::COPIED_EMBRYOS.get_ptr_mut(MADE))
+}
+
+/// Notes the embryo that the run would make, or (`None`) would take down.
+#[inline(always)]
+pub fn make(embryo: Option<&Embryo>) {
+    if let (Some(place), Some(used)) =
+        (maps::COPIED_EMBRYOS.get_ptr_mut(MADE), maps::COPIES_USED.get_ptr_mut(0))
+    {
+        // SAFETY: as in `begin`.
+        unsafe {
+            (*used)[1] = embryo.is_some() as u32;
+            if let Some(embryo) = embryo {
+                place.write(*embryo);
+            }
+        }
+    }
 }
 
 /// A copy of a session.
@@ -30,7 +61,7 @@ pub fn session<'a>(entry: Option<*mut Session>) -> Option<Shared<'a, Session>> {
 pub fn begin() {
     if let Some(used) = maps::COPIES_USED.get_ptr_mut(0) {
         // SAFETY: per-CPU element, and user space runs one such program at a time.
-        unsafe { *used = 0 };
+        unsafe { *used = [0; 2] };
     }
 }
 
@@ -45,8 +76,9 @@ fn copy<'a, T: Pod>(
     let used = maps::COPIES_USED.get_ptr_mut(0)?;
     // SAFETY: as in `begin`.
     let index = unsafe {
-        *used = (*used).wrapping_add(1);
-        *used & (COPIES - 1)
+        // The first place is taken.
+        (*used)[0] = (*used)[0] % (COPIES - 1) + 1;
+        (*used)[0] & (COPIES - 1)
     };
     let place = copies.get_ptr_mut(index)?;
     // SAFETY: the entry is a live map value; the copy may be torn, as any look at it.

@@ -2,10 +2,10 @@
 //! passes here: what is not ours is not counted.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, __sk_buff};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
 use release_common::abi::{Addr6, Be32, stages};
-use release_common::packet::{self, Headers, Ip, Link};
+use release_common::packet::{self, Ip, Link};
 use release_common::pipeline::{Action, Next, Stage, act_egress, first_egress};
 
 use crate::frame::SkbFrame;
@@ -32,36 +32,55 @@ fn begin<A: FamilyMaps>(ctx: &TcContext, link: Link) -> i32 {
     }
     let Some(work) = Work::<A>::of::<Egress>() else { return TC_ACT_UNSPEC };
     work.keep_headers(headers);
-    go_on::<A>(ctx, next.stage)
+    go_on::<A>(ctx, next.stage as u32)
 }
 
 /// Goes on in another program; see the journey of what came in.
 #[inline(always)]
-fn go_on<A: FamilyMaps>(ctx: &TcContext, stage: Stage) -> i32 {
-    let place = stages::place(Egress::KIND, A::INDEX, stage as u32);
+fn go_on<A: FamilyMaps>(ctx: &TcContext, stage: u32) -> i32 {
+    let place = stages::place(Egress::KIND, A::INDEX, stage);
     // SAFETY: nothing here needs dropping.
     unsafe { maps::TC_PROGRAMS.tail_call(ctx, place) };
     TC_ACT_UNSPEC
 }
 
-/// A stage of family `A`, and what it decided.
+/// A stage of family `A`; a macro for the same reason as in the journey of what came in.
+macro_rules! stage {
+    ($family:ty, $ctx:expr, $decide:path) => {
+        match $crate::work::Work::<$family>::of::<$crate::tables::Egress>() {
+            Some(work) => {
+                let next = $decide(
+                    &$crate::egress::frame($ctx),
+                    &$crate::egress::tables(),
+                    work.headers(),
+                );
+                $crate::egress::decided::<$family>($ctx, &work, next)
+            }
+            None => aya_ebpf::bindings::TC_ACT_UNSPEC,
+        }
+    };
+}
+pub(crate) use stage;
+
+/// Does what a stage decided, or goes on in the next.
 #[inline(always)]
-pub fn stage<A: FamilyMaps>(
-    ctx: &TcContext,
-    decide: impl FnOnce(&SkbFrame, &KernelTables<Egress>, &Headers<A>) -> Next<A>,
-) -> i32 {
-    let Some(work) = Work::<A>::of::<Egress>() else { return TC_ACT_UNSPEC };
-    let mut frame = frame(ctx);
-    let next = decide(&frame, &tables(), work.headers());
+pub fn decided<A: FamilyMaps>(ctx: &TcContext, work: &Work<A>, next: Next<A>) -> i32 {
     if !matches!(next.stage, Stage::Decided) {
-        return go_on::<A>(ctx, next.stage);
+        return go_on::<A>(ctx, next.stage as u32);
     }
     let decision = next.decision;
     if decision.at_once().is_some_and(|outcome| matches!(outcome.action, Action::Pass)) {
         return TC_ACT_UNSPEC;
     }
     work.keep_decision(decision);
-    let outcome = act_egress(&mut frame, &tables(), work.headers(), work.decision());
+    go_on::<A>(ctx, stages::ACT)
+}
+
+/// Last stage of family `A`: what was decided is done.
+#[inline(always)]
+pub fn end<A: FamilyMaps>(ctx: &TcContext) -> i32 {
+    let Some(work) = Work::<A>::of::<Egress>() else { return TC_ACT_UNSPEC };
+    let outcome = act_egress(&mut frame(ctx), &tables(), work.headers(), work.decision());
     maps::count_reason(outcome.reason);
     match outcome.action {
         Action::Drop => TC_ACT_SHOT,
@@ -70,11 +89,11 @@ pub fn stage<A: FamilyMaps>(
 }
 
 #[inline(always)]
-fn frame(ctx: &TcContext) -> SkbFrame {
+pub fn frame(ctx: &TcContext) -> SkbFrame {
     SkbFrame::new(ctx.as_ptr().cast::<__sk_buff>())
 }
 
 #[inline(always)]
-fn tables() -> KernelTables<Egress> {
+pub fn tables() -> KernelTables<Egress> {
     KernelTables::new(core::ptr::null_mut())
 }

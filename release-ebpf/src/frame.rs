@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{
 };
 use release_common::packet::checksum::Sum;
 use release_common::packet::{Packet, View};
+use release_common::verifier::opaque;
 
 /// A frame between `data` and `data_end`.
 pub struct XdpFrame {
@@ -64,7 +65,7 @@ impl Packet for XdpFrame {
 /// `N` bytes at `offset` of the memory between `data` and `end`.
 #[inline(always)]
 fn view<'a, const N: usize>((data, end): (usize, usize), offset: usize) -> Option<View<'a, N>> {
-    let start = data + offset;
+    let start = opaque(data + offset);
     if start + N > end {
         return None;
     }

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use release_common::abi::{Addr6, Address, Be32, Explained, stages};
-use release_common::packet::{self, Headers, Ip};
+use release_common::packet::{self, Ip};
 use release_common::pipeline::{Action, Next, Outcome, Stage, act, first};
 use release_common::reason::Reason;
 
@@ -37,7 +37,9 @@ pub fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
     let outcome = match (parsed, Work::<A>::of::<R>()) {
         (Ok(headers), Some(work)) => {
             work.keep_headers(headers);
-            return stage::<A, R>(ctx, first);
+            let tables = KernelTables::<R>::new(ctx.ctx);
+            let next = first(&frame, &tables, work.headers());
+            return decided::<A, R>(ctx, &work, next);
         }
         (Err(reason), _) => Outcome::pass(reason),
         (Ok(_), None) => Outcome::drop(Reason::BrokenReference),
@@ -45,28 +47,40 @@ pub fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
     verdict::<R>(ctx, outcome)
 }
 
-/// A stage of family `A`: where the packet goes from there.
-#[inline(always)]
-pub fn stage<A: FamilyMaps, R: Run>(
-    ctx: &XdpContext,
-    decide: impl FnOnce(&XdpFrame, &KernelTables<R>, &Headers<A>) -> Next<A>,
-) -> u32 {
-    let outcome = match Work::<A>::of::<R>() {
-        Some(work) => {
-            let frame = XdpFrame::new(ctx.ctx);
-            let next = decide(&frame, &KernelTables::new(ctx.ctx), work.headers());
-            match next.decision.at_once() {
-                Some(outcome) if matches!(next.stage, Stage::Decided) => outcome,
-                _ if matches!(next.stage, Stage::Decided) => {
-                    work.keep_decision(next.decision);
-                    go_on::<A, R>(ctx, stages::ACT)
-                }
-                _ => go_on::<A, R>(ctx, next.stage as u32),
+/// A stage of family `A`: where the packet goes from there. A macro, since the compiler does not
+/// inline what is handed to a function, and the stack of a call adds up.
+macro_rules! stage {
+    ($family:ty, $run:ty, $ctx:expr, $decide:path) => {
+        match $crate::work::Work::<$family>::of::<$run>() {
+            Some(work) => {
+                let frame = $crate::frame::XdpFrame::new($ctx.ctx);
+                let tables = $crate::tables::KernelTables::<$run>::new($ctx.ctx);
+                let next = $decide(&frame, &tables, work.headers());
+                $crate::journey::decided::<$family, $run>($ctx, &work, next)
             }
+            None => $crate::journey::lost::<$run>($ctx),
         }
-        None => Outcome::drop(Reason::BrokenReference),
     };
-    verdict::<R>(ctx, outcome)
+}
+pub(crate) use stage;
+
+/// Goes where a stage says.
+#[inline(always)]
+pub fn decided<A: FamilyMaps, R: Run>(ctx: &XdpContext, work: &Work<A>, next: Next<A>) -> u32 {
+    if !matches!(next.stage, Stage::Decided) {
+        return verdict::<R>(ctx, go_on::<A, R>(ctx, next.stage as u32));
+    }
+    if let Some(outcome) = next.decision.at_once() {
+        return verdict::<R>(ctx, outcome);
+    }
+    work.keep_decision(next.decision);
+    verdict::<R>(ctx, go_on::<A, R>(ctx, stages::ACT))
+}
+
+/// The packet under way is not there.
+#[inline(always)]
+pub fn lost<R: Run>(ctx: &XdpContext) -> u32 {
+    verdict::<R>(ctx, Outcome::drop(Reason::BrokenReference))
 }
 
 /// Last stage of family `A`: what was decided is done.

@@ -86,9 +86,13 @@ pub static TC_PROGRAMS: ProgramArray<{ stages::PLACES as usize }> = ProgramArray
 /// The answer of the explaining programs.
 #[btf_map]
 pub static EXPLAINED: Array<Explained, 1> = Array::new();
-/// Number of copies that the running explaining program has made.
+/// Instances tried for the new flow at hand, by kind of run.
 #[btf_map]
-pub static COPIES_USED: PerCpuArray<u32, 1> = PerCpuArray::new();
+pub static ATTEMPTS: PerCpuArray<u32, 2> = PerCpuArray::new();
+/// Number of copies that the running explaining program has made, and whether it would have made an
+/// embryo.
+#[btf_map]
+pub static COPIES_USED: PerCpuArray<[u32; 2], 1> = PerCpuArray::new();
 /// Copies of entries, for the explaining programs to change.
 #[btf_map]
 pub static COPIED_FLOWS: PerCpuArray<Flow, { COPIES as usize }> = PerCpuArray::new();

@@ -6,8 +6,8 @@
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use release_common::abi::{
-    Be32, Embryo, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, Reap, SessionKey, SessionWord, SnatKey,
-    UserCounters, reap_op, reap_result,
+    Be32, Embryo, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, Reap, SessionKey, SessionWord,
+    SnatKey, UserCounters, reap_op, reap_result,
 };
 use release_common::packet::{Packet, View};
 use release_common::shared::Shared;
@@ -97,9 +97,7 @@ where
 {
     let (now, limits) = (order.now, order.limits);
     match order.op {
-        reap_op::CLAIM => {
-            each::<KEY, FlowKey<A>>(frame, order, |key| claim(key, now, limits))
-        }
+        reap_op::CLAIM => each::<KEY, FlowKey<A>>(frame, order, |key| claim(key, now, limits)),
         reap_op::REAP => each::<KEY, FlowKey<A>>(frame, order, |key| reap(key, now, limits)),
         reap_op::EMBRYOS => {
             each::<KEY, FlowKey<A>>(frame, order, |key| reap_embryo(key, now, limits.live))

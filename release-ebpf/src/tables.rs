@@ -16,6 +16,7 @@ use release_common::shared::Shared;
 use crate::copies;
 use crate::maps::{self, FamilyMaps, add_per_cpu, shared};
 use crate::route;
+use crate::work::Work;
 
 /// Events a CPU may send in one jiffy; more are counted as suppressed.
 const EVENTS_PER_JIFFY: u64 = 8;
@@ -98,6 +99,19 @@ impl<R: Run> Tables for KernelTables<R> {
     #[inline(always)]
     fn is_backend_port(&self, port: Be16) -> bool {
         maps::PORTS.get(PortBits::BACKENDS).is_some_and(|bits| bits.contains(port.get()))
+    }
+
+    #[inline(always)]
+    fn attempts(&self) -> u32 {
+        maps::ATTEMPTS.get(R::KIND).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn set_attempts(&self, attempts: u32) {
+        if let Some(number) = maps::ATTEMPTS.get_ptr_mut(R::KIND) {
+            // SAFETY: per-CPU element of this kind of run.
+            unsafe { *number = attempts };
+        }
     }
 
     #[inline(always)]
@@ -213,6 +227,14 @@ impl<R: Run> Tables for KernelTables<R> {
 
 impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     #[inline(always)]
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        match Work::<A>::of::<R>() {
+            Some(work) => work.keep_key(key),
+            None => key,
+        }
+    }
+
+    #[inline(always)]
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef> {
         // SAFETY: copied at once; user space replaces values whole.
         unsafe { A::frontends().get(at) }.copied()
@@ -265,12 +287,13 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     #[inline(always)]
     fn embryo(&self, key: &FlowKey<A>) -> Option<Shared<'_, Embryo>> {
         let embryo = A::embryos().get_ptr_mut(key);
-        if R::LOOKS_ONLY { copies::embryo(embryo) } else { shared(embryo) }
+        if R::LOOKS_ONLY { copies::embryo::<A, R>(key, embryo) } else { shared(embryo) }
     }
 
     #[inline(always)]
     fn insert_embryo(&self, key: &FlowKey<A>, embryo: &Embryo) -> Result<(), InsertError> {
         if R::LOOKS_ONLY {
+            copies::make(Some(embryo));
             return Ok(());
         }
         A::embryos().insert(key, embryo, u64::from(BPF_NOEXIST)).map_err(failed)
@@ -279,6 +302,7 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     #[inline(always)]
     fn remove_embryo(&self, key: &FlowKey<A>) {
         if R::LOOKS_ONLY {
+            copies::make(None);
             return;
         }
         // The word is swapped already: if the kernel refuses here, the entry is dead and the
@@ -334,18 +358,24 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
             *suppressed += 1;
             return;
         }
-        let event = Event {
-            kind,
-            backend,
-            generation,
-            suppressed: *suppressed as u32,
-            version: u32::from(A::VERSION),
-            pad: 0,
-            key: Event::wide(key),
-        };
-        match maps::EVENTS.output(event, 0) {
-            Ok(()) => *suppressed = 0,
-            Err(_) => *suppressed += 1,
+        // Written in place: it would take much of the stack.
+        match maps::EVENTS.reserve(0) {
+            Some(mut entry) => {
+                let event = entry.as_mut_ptr();
+                // SAFETY: memory of an event, which the ring buffer has given to us alone.
+                unsafe {
+                    (&raw mut (*event).kind).write(kind);
+                    (&raw mut (*event).backend).write(backend);
+                    (&raw mut (*event).generation).write(generation);
+                    (&raw mut (*event).suppressed).write(*suppressed as u32);
+                    (&raw mut (*event).version).write(u32::from(A::VERSION));
+                    (&raw mut (*event).pad).write(0);
+                    (&raw mut (*event).key).write(Event::wide(key));
+                }
+                entry.submit(0);
+                *suppressed = 0;
+            }
+            None => *suppressed += 1,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use release_common::abi::FlowKey;
 use release_common::packet::Headers;
 use release_common::pipeline::Decision;
 use release_common::verifier::hide;
@@ -13,6 +14,7 @@ use crate::tables::Run;
 pub struct Packet<A> {
     headers: Headers<A>,
     decision: Decision<A>,
+    key: FlowKey<A>,
 }
 
 /// The packet under way on this CPU.
@@ -41,6 +43,23 @@ impl<A: FamilyMaps> Work<A> {
     pub fn keep_decision(&self, decision: Decision<A>) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.packet).decision).write(decision) };
+    }
+
+    /// Puts the flow's key there.
+    #[inline(always)]
+    pub fn keep_key<'a>(self, key: &FlowKey<A>) -> &'a FlowKey<A> {
+        // SAFETY: as above; map memory outlives the program run.
+        unsafe {
+            (&raw mut (*self.packet).key).write(*key);
+            &(*hide(self.packet)).key
+        }
+    }
+
+    /// The key that was put there.
+    #[inline(always)]
+    pub fn key(&self) -> &FlowKey<A> {
+        // SAFETY: as above; whoever asks has put one there.
+        unsafe { &(*hide(self.packet)).key }
     }
 
     /// The headers that were put there.

@@ -1,19 +1,19 @@
 //! Looking into the pinned maps: works with the daemon dead.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use release_common::abi::{
-    Endpoint4, FlowKey4, GAUGE_ENTRIES, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES, PortBits,
-    backend_state,
+    Addr6, Address, Backend, Be32, GAUGE_ENTRIES, IPPROTO_UDP, MAX_BACKENDS, MAX_RINGS,
+    MAX_SERVICES, PortBits, backend_state,
 };
 use release_common::tcp::word::{EmbryoWord, FlowWord};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::types::{ApiError, ErrorCode};
-use crate::kernel::{Maps, SPECS};
+use crate::kernel::{At, Maps, SPECS};
 use crate::verdict::walk::{Totals, Walk};
 
 /// One map.
@@ -52,16 +52,17 @@ pub struct CheckLine {
 /// If nothing is pinned, or the kernel's.
 pub fn list(bpffs: &Path) -> Result<Vec<MapLine>, ApiError> {
     let maps = Maps::open(bpffs)?;
-    let walk = Walk::take(&maps)?;
+    let walk = Walk::take(&maps, 0)?;
     SPECS
         .iter()
         .map(|spec| {
             let info = maps.info(spec.name)?;
             let entries = match spec.name {
-                "FLOWS4" => Some(walk.entries),
-                "EMBRYOS4" => Some(walk.embryos),
-                "FRONTENDS" => Some(maps.frontends()?.len() as u64),
-                "BACKEND_IDS" => Some(maps.backend_ids()?.len() as u64),
+                "FLOWS4" => Some(walk.entries - walk.entries6),
+                "FLOWS6" => Some(walk.entries6),
+                "EMBRYOS4" => Some(walk.embryos - walk.embryos6),
+                "EMBRYOS6" => Some(walk.embryos6),
+                "QUIC_IDS" => Some(maps.quic_ids()?.len() as u64),
                 "DEVICES" => Some(maps.devices().len() as u64),
                 _ => None,
             };
@@ -102,27 +103,34 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                 out.push(json!({"of": name, "ports": ports}));
             }
         }
-        "FRONTENDS" => {
+        "FRONTENDS4" | "FRONTENDS6" => {
             for (at, value) in maps.frontends()? {
-                out.push(json!({"frontend": endpoint(at), "service": value.service}));
+                if at.socket.is_ipv6() != map.ends_with('6') {
+                    continue;
+                }
+                out.push(json!({"frontend": at_text(at), "service": value.service,
+                    "test_ring": value.ring}));
             }
         }
-        "BACKEND_IDS" => {
+        "BACKEND_IDS4" | "BACKEND_IDS6" => {
             for (at, value) in maps.backend_ids()? {
-                out.push(json!({"addr": endpoint(at), "backend": value.backend,
+                if at.socket.is_ipv6() != map.ends_with('6') {
+                    continue;
+                }
+                out.push(json!({"addr": at_text(at), "backend": value.backend,
                     "service": value.service}));
             }
         }
         "SERVICES" => {
             for id in 0..MAX_SERVICES {
                 let service = maps.service(id)?;
-                if service.frontend_count > 0 {
-                    let frontends: Vec<String> = service.frontends
-                        [..service.frontend_count.min(8) as usize]
-                        .iter()
-                        .map(|f| endpoint(*f))
-                        .collect();
-                    out.push(json!({"service": id, "frontends": frontends,
+                let v4 = (0..8).filter_map(|i| service.frontend::<Be32>(i)).map(At::of);
+                let v6 = (0..8).filter_map(|i| service.frontend::<Addr6>(i)).map(At::of);
+                let frontends: Vec<String> =
+                    v4.chain(v6).filter(|at| at.socket.port() != 0).map(at_text).collect();
+                if !frontends.is_empty() {
+                    out.push(json!({"service": id, "frontends": frontends, "mode": service.mode,
+                        "conversation": service.conversation, "max_flows": service.max_flows,
                         "when_empty": service.when_empty, "when_full": service.when_full}));
                 }
             }
@@ -136,7 +144,7 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                         .map(|entry| {
                             let share = entry.bound.saturating_sub(low) as f64 / 4_294_967_296.0;
                             low = low.max(entry.bound);
-                            json!({"ring": entry.ring, "bound": entry.bound, "share": share})
+                            json!({"rings": entry.rings, "bound": entry.bound, "share": share})
                         })
                         .collect();
                     out.push(
@@ -161,7 +169,7 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
             for id in 1..MAX_BACKENDS {
                 let backend = maps.backend(id)?;
                 if backend.state != backend_state::FREE {
-                    out.push(json!({"backend": id, "addr": endpoint(backend.endpoint()),
+                    out.push(json!({"backend": id, "addr": socket(&backend).to_string(), "accepting": backend.state == backend_state::ACCEPTING,
                         "service": backend.service, "ring": backend.ring}));
                 }
             }
@@ -178,11 +186,11 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
             }
         }
         "GAUGES" => {
-            for id in 0..=GAUGE_ENTRIES {
+            for id in 0..=GAUGE_ENTRIES + 1 {
                 let value = maps.gauge(id)?;
                 if value != 0 {
-                    let of = if id == GAUGE_ENTRIES {
-                        "table entries".to_owned()
+                    let of = if id >= GAUGE_ENTRIES {
+                        format!("entries of FLOWS{}", if id == GAUGE_ENTRIES { 4 } else { 6 })
                     } else {
                         format!("service {id}")
                     };
@@ -198,9 +206,13 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                 );
             }
         }
-        "FLOWS4" => maps.walk_flows(|key, flow| {
+        "FLOWS4" | "FLOWS6" => maps.walk_flows(|key, flow| {
+            if key.client.is_ipv6() != map.ends_with('6') {
+                return;
+            }
             let word = FlowWord(flow.state);
-            out.push(json!({"client": client(key), "frontend": frontend(key),
+            out.push(json!({"client": key.client.to_string(), "frontend": key.frontend.to_string(),
+                "proto": key.proto, "replied": word.replied(), "in_session": word.in_session(),
                 "phase": format!("{:?}", word.phase()), "half_closed": word.half_closed(),
                 "dying": word.dying(), "tag": word.tag(), "backend": flow.backend,
                 "generation": flow.generation, "opened_at": flow.opened_at,
@@ -208,12 +220,45 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                 "client_next": flow.client.next, "client_ack": flow.client.ack,
                 "server_next": flow.server.next, "server_ack": flow.server.ack}));
         })?,
-        "EMBRYOS4" => maps.walk_embryos(|key, embryo| {
+        "EMBRYOS4" | "EMBRYOS6" => maps.walk_embryos(|key, embryo| {
+            if key.client.is_ipv6() != map.ends_with('6') {
+                return;
+            }
             let word = EmbryoWord(embryo.state);
-            out.push(json!({"client": client(key), "frontend": frontend(key),
-                "phase": format!("{:?}", word.phase()), "backend": embryo.backend,
+            out.push(json!({"client": key.client.to_string(), "frontend": key.frontend.to_string(),
+                "proto": key.proto, "phase": format!("{:?}", word.phase()), "backend": embryo.backend,
                 "generation": embryo.generation, "created": embryo.created}));
         })?,
+        "SESSIONS" => maps.walk_sessions(|at, session| {
+            let word = release_common::abi::SessionWord(session.state);
+            out.push(json!({"service": at.service, "client": at.client.to_string(),
+                "backend": session.backend, "generation": session.generation,
+                "live": word.live(), "last_seen": session.last_seen}));
+        })?,
+        "RULES4" | "RULES6" => {
+            for (at, ring) in maps.rules()? {
+                if at.net.addr().is_ipv6() == map.ends_with('6') {
+                    out.push(json!({"service": at.service, "source": at.net.to_string(),
+                        "ring": ring}));
+                }
+            }
+        }
+        "QUIC_IDS" => {
+            for (key, backend) in maps.quic_ids()? {
+                let id: String = key.id.iter().map(|byte| format!("{byte:02x}")).collect();
+                out.push(json!({"service": key.service, "id": id, "backend": backend}));
+            }
+        }
+        "SERVICE_COUNTERS" => {
+            for id in 0..MAX_SERVICES {
+                let refused = maps.service_counters(id)?;
+                if refused != Default::default() {
+                    out.push(json!({"service": id, "empty": refused.empty,
+                        "full": refused.full, "max_flows": refused.max_flows,
+                        "rate": refused.rate, "ports": refused.ports}));
+                }
+            }
+        }
         "DEVICES" => out.extend(maps.devices().into_iter().map(|index| json!({"ifindex": index}))),
         other => {
             let names: Vec<&str> = SPECS.iter().map(|spec| spec.name).collect();
@@ -245,7 +290,7 @@ pub fn check(bpffs: &Path) -> Result<Vec<CheckLine>, ApiError> {
     for (at, value) in maps.frontends()? {
         let generation = maps.split(value.service)?.map(|split| split.generation);
         out.push(CheckLine {
-            name: format!("frontend {}", endpoint(at)),
+            name: format!("frontend {}", at_text(at)),
             ok: generation.is_some(),
             detail: generation.map_or("has no split".to_owned(), |g| {
                 format!("service {}, generation {g}", value.service)
@@ -253,7 +298,7 @@ pub fn check(bpffs: &Path) -> Result<Vec<CheckLine>, ApiError> {
         });
     }
     out.extend(conservation(&maps, &used)?);
-    let walk = Walk::take(&maps)?;
+    let walk = Walk::take(&maps, 0)?;
     let strangers: Vec<u32> =
         walk.by_backend.keys().copied().filter(|id| !used.contains(id)).collect();
     out.push(CheckLine {
@@ -285,7 +330,7 @@ fn conservation(maps: &Maps, backends: &[u32]) -> Result<Vec<CheckLine>, ApiErro
         let read =
             || open.iter().map(|&id| Totals::read(maps, &[id])).collect::<Result<Vec<_>, _>>();
         let before = read()?;
-        let walk = Walk::take(maps)?;
+        let walk = Walk::take(maps, 0)?;
         for ((&id, before), after) in open.iter().zip(before).zip(read()?) {
             let active = walk.tally(&[id]).flows.active;
             let steady = before.steps() == after.steps();
@@ -312,14 +357,16 @@ fn used_backends(maps: &Maps) -> Result<Vec<u32>, ApiError> {
     Ok(used)
 }
 
-fn endpoint(at: Endpoint4) -> String {
-    SocketAddrV4::from(at).to_string()
+fn at_text(at: At) -> String {
+    let protocol = if at.proto == IPPROTO_UDP { "udp" } else { "tcp" };
+    format!("{}/{protocol}", at.socket)
 }
 
-fn client(key: &FlowKey4) -> String {
-    format!("{}:{}", Ipv4Addr::from(key.client), key.client_port.get())
-}
-
-fn frontend(key: &FlowKey4) -> String {
-    format!("{}:{}", Ipv4Addr::from(key.frontend), key.frontend_port.get())
+fn socket(backend: &Backend) -> SocketAddr {
+    let ip: IpAddr = if backend.version == 4 {
+        backend.address::<Be32>().ip()
+    } else {
+        backend.address::<Addr6>().ip()
+    };
+    SocketAddr::new(ip, backend.port)
 }

@@ -16,6 +16,9 @@ use crate::{
 /// What the failed check says.
 pub fn run() -> Result<()> {
     command::run(command::cargo("fmt").args(["--all", "--check"]))?;
+    // Beside the workspace; what it contains is three lines each.
+    let fuzz = ["--manifest-path", "fuzz/Cargo.toml", "--check"];
+    command::run(command::cargo("fmt").args(fuzz))?;
     audit::run()?;
 
     // release-user's build script compiles the kernel programs, so even clippy needs the compiler.

@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask setup | build | test | vm | demo | lint`. One module each.
+//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | lint`. One module each.
 
 mod audit;
 mod build;
 mod command;
 mod demo;
+mod fuzz;
 mod lint;
 mod setup;
 mod spdx;
@@ -41,6 +42,11 @@ enum Command {
     ///
     /// Needs root. Plain `cargo test` runs those tests that don't, and lists the others as ignored.
     Test(test::Args),
+    /// Look for packets that the packet logic gets wrong, and minimise the corpus
+    ///
+    /// Needs no root, but a C++ compiler, and installs cargo-fuzz. The corpus in `fuzz/corpus` is
+    /// replayed by `cargo xtask test`.
+    Fuzz(fuzz::Args),
     /// Run the tests that other kernels decide, on those kernels, in a virtual machine
     ///
     /// Boots Debian's kernels in QEMU by pure software emulation: needs neither root nor
@@ -58,6 +64,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::ensure(&setup::RUN).map(drop),
         Command::Build(args) => build::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Lint => lint::run(),

@@ -2,6 +2,7 @@
 //! it, say what and why in one line each. Nothing missing, nothing said.
 
 mod compiler;
+mod fuzzer;
 mod host;
 mod install;
 
@@ -47,13 +48,30 @@ pub fn ensure(needs: &Needs) -> Result<Toolchain> {
         host::ensure_tools(&mut installer)?;
         host::ensure_bpffs(&mut installer)?;
     }
-    let left = installer.left_to_do();
     match toolchain {
-        Some(toolchain) if left.is_empty() => Ok(toolchain),
-        _ => bail!(
-            "set-up is incomplete: {}. To do:\n  {}\nThen run this command again.",
-            installer.reason(),
-            left.join("\n  ")
-        ),
+        Some(toolchain) if installer.left_to_do().is_empty() => Ok(toolchain),
+        _ => bail!(incomplete(&installer)),
     }
+}
+
+/// Installs what fuzzing needs and is missing. The compiler for the BPF target is not needed.
+///
+/// # Errors
+/// If something cannot be installed, as in [`ensure`].
+pub fn ensure_fuzzer() -> Result<()> {
+    let mut installer = Installer::default();
+    fuzzer::ensure(&mut installer)?;
+    if !installer.left_to_do().is_empty() {
+        bail!(incomplete(&installer));
+    }
+    Ok(())
+}
+
+/// What is left to the user.
+fn incomplete(installer: &Installer) -> String {
+    format!(
+        "set-up is incomplete: {}. To do:\n  {}\nThen run this command again.",
+        installer.reason(),
+        installer.left_to_do().join("\n  ")
+    )
 }

@@ -405,14 +405,16 @@ pub mod next_hop {
 pub mod stages {
     /// Names of the stages of [`crate::pipeline::Stage`] by number, as they stand in program names;
     /// the last stage is to do what was decided.
-    pub const NAMES: [&str; 8] =
-        ["first", "tcp", "udp", "place", "reply", "answer", "rest", "act"];
+    pub const NAMES: [&str; 10] =
+        ["first", "tcp", "udp", "place", "siblings", "reply", "answer", "icmp", "fragment", "act"];
     /// Number of the stage that does what was decided.
-    pub const ACT: u32 = 7;
+    pub const ACT: u32 = 9;
     /// Number of places for one family and kind of run.
     pub const COUNT: u32 = NAMES.len() as u32;
     /// Kinds of runs: what came in, and what would become of a packet.
     pub const RUNS: [&str; 2] = ["xdp", "explain"];
+    /// Stages that TC programs have.
+    pub const TC: [&str; 5] = ["reply", "answer", "icmp", "fragment", "act"];
     /// Places in `PROGRAMS`.
     pub const PLACES: u32 = 2 * 2 * COUNT;
 

@@ -1,9 +1,11 @@
 //! What the packet path tells user space as it happens. Rate-limited, never needed for
 //! correctness.
 
+use core::net::SocketAddr;
+
 use bytemuck::{Pod, Zeroable};
 
-use super::{Addr6, Address, FlowKey};
+use super::{Addr6, Address, Be32, FlowKey};
 
 /// Kinds of [`Event`].
 pub mod event_kind {
@@ -40,6 +42,17 @@ pub struct Event {
 }
 
 impl Event {
+    /// The flow's client and frontend.
+    pub fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let ip = |addr: Addr6| {
+            if self.version == 4 { Be32(addr.0[0]).ip() } else { addr.ip() }
+        };
+        (
+            SocketAddr::new(ip(self.key.client), self.key.client_port.get()),
+            SocketAddr::new(ip(self.key.frontend), self.key.frontend_port.get()),
+        )
+    }
+
     /// The key in the form that fits both families.
     #[inline(always)]
     pub fn wide<A: Address>(key: &FlowKey<A>) -> FlowKey<Addr6> {

@@ -107,8 +107,8 @@ pub struct Embryo {
     pub client_seq: u32,
     /// Mode `snat`: what stands for the client.
     pub snat: SnatSource,
-    /// Zero.
-    pub pad: u32,
+    /// Who chose the instance: number of the counter that counts it.
+    pub chosen_by: u32,
 }
 
 shared_fields!(Embryo {
@@ -124,6 +124,8 @@ shared_fields!(Embryo {
     client_seq => client_seq: u32,
     /// What stands for the client.
     snat => snat: SnatSource,
+    /// Who chose the instance.
+    chosen_by => chosen_by: u32,
 });
 
 /// Where the fragments of a datagram go: value of `FRAGMENTS4/6`. Written by the first fragment.

@@ -12,9 +12,9 @@ mod key;
 mod session;
 
 pub use control::{
-    Backend, BackendRef, Explained, FRONTENDS_PER_FAMILY, FrontendRef, Meta, NextHop, PortBits, RING_BLOCK,
-    RingBlock, SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state,
-    conversation, mode, next_hop, octets, refusal, service_flag, stages,
+    Backend, BackendRef, Explained, FRONTENDS_PER_FAMILY, FrontendRef, Meta, NextHop, PortBits,
+    RING_BLOCK, RingBlock, SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE,
+    backend_state, conversation, mode, next_hop, octets, refusal, service_flag, stages,
 };
 pub use counters::{Counters, Gauge, ServiceCounters, UserCounters};
 pub use event::{Event, event_kind};

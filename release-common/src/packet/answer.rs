@@ -1,11 +1,9 @@
 //! Answers built in place of the packet that caused them.
 
 use super::checksum::Sum;
-use super::{Headers, Ip, Packet, TCP_HEADER, View, flag, rewrite, tcp};
+use super::{Headers, ICMP_HEADER, Ip, Packet, TCP_HEADER, View, flag, rewrite, tcp};
 use crate::abi::{Be16, Be32, IPPROTO_TCP};
 
-/// Bytes of an ICMP header.
-const ICMP_HEADER: usize = 8;
 /// Bytes quoted behind the IP header (RFC 792).
 const QUOTED: usize = 8;
 
@@ -53,7 +51,7 @@ impl IcmpError {
 /// room.
 #[inline(always)]
 pub fn refuse<A: Ip, P: Packet>(packet: &mut P, headers: &Headers<A>) -> Option<()> {
-    let at = usize::from(headers.at);
+    let at = headers.network();
     if !packet.truncate(at + A::HEADER + TCP_HEADER) {
         return None;
     }
@@ -110,13 +108,13 @@ fn icmp<A: Ip, P: Packet, const GROWTH: usize>(
     headers: &Headers<A>,
     error: IcmpError,
 ) -> Option<()> {
-    let at = usize::from(headers.at);
+    let at = headers.network();
     let quoted = usize::from(headers.ip.header) + QUOTED;
     let (dmac, smac) = rewrite::macs(packet)?;
     if !packet.truncate(at + quoted) {
         return None;
     }
-    rewrite::grow::<GROWTH, P>(packet, headers.at, (smac, dmac), A::ETHERTYPE)?;
+    rewrite::grow::<GROWTH, P>(packet, at, (smac, dmac), A::ETHERTYPE)?;
     let len = (ICMP_HEADER + quoted) as u16;
     let ends = (headers.ip.destination, headers.ip.source);
     A::write(packet, at, ends, A::ICMP, 0, len)?;

@@ -14,9 +14,13 @@ pub const TAGGED: usize = 18;
 pub const TCP_HEADER: usize = 20;
 /// Bytes of a UDP header.
 pub const UDP_HEADER: usize = 8;
+/// Bytes of an ICMP header.
+pub const ICMP_HEADER: usize = 8;
 
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
+/// More than any offset of an IP header.
+const NETWORK_MASK: usize = 31;
 /// More than any offset of a transport header: Ethernet with a tag, IPv6, extensions.
 const OFFSET_MASK: u64 = 0x1ff;
 
@@ -91,7 +95,7 @@ pub fn link<P: Packet>(packet: &P) -> Result<Link, Reason> {
 pub struct Headers<A> {
     /// The IP header.
     pub ip: IpHeader<A>,
-    /// Offset of the IP header in the frame.
+    /// Offset of the IP header in the frame, see [`Self::network`].
     pub at: u16,
     /// Source port. ICMP: 0.
     pub source_port: Be16,
@@ -112,6 +116,13 @@ pub struct Headers<A> {
 }
 
 impl<A: Ip> Headers<A> {
+    /// Offset of the IP header in the frame. The mask is the bound that the verifier needs when the
+    /// headers come from a map.
+    #[inline(always)]
+    pub const fn network(&self) -> usize {
+        self.at as usize & NETWORK_MASK
+    }
+
     /// Offset of the transport header in the frame.
     #[inline(always)]
     pub const fn transport(&self) -> usize {
@@ -216,7 +227,7 @@ pub fn parse<A: Ip, P: Packet>(packet: &P, link: Link) -> Result<Headers<A>, Rea
     // Where exactly it starts is of no interest to the verifier.
     let unknown = u64::from(ip.ident) ^ u64::from(ip.len);
     ip.header = forget(u64::from(ip.header), unknown) as u16;
-    let at = forget(u64::from(link.len), unknown) as u16 & 31;
+    let at = forget(u64::from(link.len), unknown) as u16 & NETWORK_MASK as u16;
     if !packet.holds(at as usize + ip.len as usize) {
         return Err(Reason::Truncated);
     }
@@ -262,6 +273,10 @@ pub fn parse<A: Ip, P: Packet>(packet: &P, link: Link) -> Result<Headers<A>, Rea
         headers.destination_port = view.be16::<2>();
         headers.transport_header = UDP_HEADER as u16;
     } else if ip.protocol == A::ICMP {
+        // Else padding behind the packet would be taken for it.
+        if payload < ICMP_HEADER as u32 {
+            return Err(Reason::BadLength);
+        }
         let view: View<'_, 2> = packet.view(headers.transport()).ok_or(Reason::Truncated)?;
         headers.flags = view.u8::<0>();
         headers.code = view.u8::<1>();

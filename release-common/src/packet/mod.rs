@@ -13,7 +13,8 @@ mod window;
 
 use checksum::Sum;
 pub use headers::{
-    ETHERNET, Headers, Link, TAGGED, TCP_HEADER, UDP_CHECK, UDP_HEADER, flag, link, parse, tcp,
+    ETHERNET, Headers, ICMP_HEADER, Link, TAGGED, TCP_HEADER, UDP_CHECK, UDP_HEADER, flag, link,
+    parse, tcp,
 };
 pub use ip::{Fragment, Ip, IpHeader};
 pub use quic::server_id;

@@ -2,15 +2,17 @@
 
 use super::checksum::Sum;
 use super::rewrite::Ends;
-use super::{Headers, Ip, Packet, UDP_CHECK, View, tcp};
+use super::{Headers, ICMP_HEADER, Ip, Packet, UDP_CHECK, View, tcp};
 use crate::abi::{Be16, IPPROTO_TCP, IPPROTO_UDP};
 use crate::reason::Reason;
 use crate::verifier::forget;
 
-/// Bytes of an ICMP header.
-const ICMP_HEADER: usize = 8;
+/// More than any offset of a quoted transport header, for the verifier.
+const QUOTE_MASK: u16 = 0x3ff;
 /// Offset of the checksum in an ICMP header.
 const ICMP_CHECK: usize = 2;
+/// Bytes of the quoted transport header that are always there (RFC 792).
+const QUOTED: usize = 8;
 
 /// The packet that an ICMP error quotes. Often only its first 8 bytes behind the IP header are
 /// there (RFC 792).
@@ -53,8 +55,12 @@ pub fn quote<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote
     if ip.fragment.is_later() {
         return Err(Reason::FragmentUnknown);
     }
-    let transport = forget((at + usize::from(ip.header)) as u64, u64::from(ip.len)) as u16 & 0x3ff;
-    let ports: View<'_, 8> = packet.view(usize::from(transport)).ok_or(Reason::Truncated)?;
+    let transport =
+        forget((at + usize::from(ip.header)) as u64, u64::from(ip.len)) as u16 & QUOTE_MASK;
+    if usize::from(transport) + QUOTED > end(headers) {
+        return Err(Reason::Truncated);
+    }
+    let ports: View<'_, QUOTED> = packet.view(usize::from(transport)).ok_or(Reason::Truncated)?;
     Ok(Quote {
         ends: Ends {
             source: ip.source,
@@ -66,6 +72,12 @@ pub fn quote<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote
         at: at as u16,
         transport,
     })
+}
+
+/// Where the error ends in the frame. What lies behind is padding, and under no checksum.
+#[inline(always)]
+const fn end<A: Ip>(headers: &Headers<A>) -> usize {
+    headers.at as usize + headers.ip.len as usize
 }
 
 /// Gives the quoted packet other ends and the error other addresses, all checksums included; lowers
@@ -82,20 +94,20 @@ pub fn translate_error<A: Ip, P: Packet>(
     let addresses = inner.address_change(&quote.ends);
     let ports = inner.port_change(&quote.ends);
     let mut change = addresses.add(ports);
-    let at = usize::from(quote.at);
+    let at = usize::from(quote.at & QUOTE_MASK);
     if A::VERSION == 4 {
         let check: View<'_, 2> = packet.view(at + 10)?;
         let (old, new) = updated(&check, addresses, false);
         change = change.sub16(old).add16(new);
     }
-    let transport = usize::from(quote.transport);
-    let check_at = if quote.protocol == IPPROTO_UDP { UDP_CHECK } else { tcp::CHECK };
+    let transport = usize::from(quote.transport & QUOTE_MASK);
+    let check_at = transport + if quote.protocol == IPPROTO_UDP { UDP_CHECK } else { tcp::CHECK };
     // Often the quote ends before it.
-    if let Some(check) = packet.view::<2>(transport + check_at)
+    if check_at + 2 <= end(headers)
+        && let Some(check) = packet.view::<2>(check_at)
         && (quote.protocol == IPPROTO_TCP || check.be16::<0>().0 != 0)
     {
-        let udp = quote.protocol == IPPROTO_UDP;
-        let (old, new) = updated(&check, addresses.add(ports), udp);
+        let (old, new) = updated(&check, addresses.add(ports), quote.protocol == IPPROTO_UDP);
         change = change.sub16(old).add16(new);
     }
     let view: View<'_, 4> = packet.view(transport)?;
@@ -119,10 +131,10 @@ pub fn translate_error<A: Ip, P: Packet>(
     let change = if A::VERSION == 6 { change.add(outside) } else { change };
     updated(&packet.view(headers.transport() + ICMP_CHECK)?, change, false);
     let ttl = if routed { Some(headers.ip.ttl.wrapping_sub(1)) } else { None };
-    A::rewrite(packet, usize::from(headers.at), outside, outer, ttl)
+    A::rewrite(packet, headers.network(), outside, outer, ttl)
 }
 
-/// Updates a checksum and returns it before and after. For UDP 0 would say that there is none
+/// Updates a checksum and returns it before and after. In UDP, 0 would say that there is none
 /// (RFC 768).
 #[inline(always)]
 fn updated(check: &View<'_, 2>, change: Sum, udp: bool) -> (u16, u16) {

@@ -84,7 +84,7 @@ pub fn translate<A: Ip, P: Packet>(
         ports.set_be16::<2>(ends.destination_port);
     }
     let ttl = if routed { Some(headers.ip.ttl.wrapping_sub(1)) } else { None };
-    let at = usize::from(headers.at);
+    let at = headers.network();
     A::rewrite(packet, at, addresses, (ends.source, ends.destination), ttl)
 }
 
@@ -109,11 +109,11 @@ pub fn macs<P: Packet>(packet: &P) -> Option<([u8; 6], [u8; 6])> {
 #[inline(always)]
 pub fn grow<const GROWTH: usize, P: Packet>(
     packet: &mut P,
-    at: u16,
+    at: usize,
     (dmac, smac): ([u8; 6], [u8; 6]),
     ethertype: u16,
 ) -> Option<()> {
-    let tagged = usize::from(at) == TAGGED;
+    let tagged = at == TAGGED;
     let tag = if tagged { packet.view::<TAGGED>(0)?.be32::<12>().0 } else { 0 };
     if !packet.move_head(-(GROWTH as i32)) {
         return None;

@@ -45,15 +45,15 @@ pub fn encapsulate<A: Ip, B: Ip, P: Packet>(
     tunnel: &Tunnel<B>,
     macs: ([u8; 6], [u8; 6]),
 ) -> Option<()> {
-    let at = usize::from(headers.at);
+    let at = headers.network();
     let ends = (tunnel.source, tunnel.destination);
     let len = headers.ip.len as u16;
     if tunnel.has_udp() {
         // Each family's growth as a constant: the verifier wants to know it.
         if B::HEADER == 20 {
-            rewrite::grow::<28, P>(packet, headers.at, macs, B::ETHERTYPE)?;
+            rewrite::grow::<28, P>(packet, at, macs, B::ETHERTYPE)?;
         } else {
-            rewrite::grow::<48, P>(packet, headers.at, macs, B::ETHERTYPE)?;
+            rewrite::grow::<48, P>(packet, at, macs, B::ETHERTYPE)?;
         }
         let udp_len = len.wrapping_add(UDP_HEADER as u16);
         B::write(packet, at, ends, crate::abi::IPPROTO_UDP, headers.ip.tos, udp_len)?;
@@ -63,9 +63,9 @@ pub fn encapsulate<A: Ip, B: Ip, P: Packet>(
         udp.set_be32::<4>(Be32::new(u32::from(udp_len) << 16));
     } else {
         if B::HEADER == 20 {
-            rewrite::grow::<20, P>(packet, headers.at, macs, B::ETHERTYPE)?;
+            rewrite::grow::<20, P>(packet, at, macs, B::ETHERTYPE)?;
         } else {
-            rewrite::grow::<40, P>(packet, headers.at, macs, B::ETHERTYPE)?;
+            rewrite::grow::<40, P>(packet, at, macs, B::ETHERTYPE)?;
         }
         B::write(packet, at, ends, A::ENCAPSULATED, headers.ip.tos, len)?;
     }

@@ -75,9 +75,17 @@ impl<const N: usize> View<'_, N> {
     /// All of it as a value of `N` bytes.
     #[inline(always)]
     pub fn pod<T: Pod>(&self) -> T {
-        const { assert!(size_of::<T>() == N) };
-        // SAFETY: `new`'s contract covers N bytes, and any bytes are a `T`.
-        unsafe { self.ptr.cast::<T>().read_unaligned() }
+        const { assert!(size_of::<T>() == N && N % 4 == 0 && align_of::<T>() == 4) };
+        let mut value = T::zeroed();
+        // Word by word: a copy of the whole would be a call of `memcpy`, byte by byte.
+        let words = (&raw mut value).cast::<u32>();
+        let mut at = 0;
+        while at < N / 4 {
+            // SAFETY: `new`'s contract covers N bytes, and `value` has N bytes, aligned to 4.
+            unsafe { words.add(at).write(load(self.ptr.add(4 * at).cast::<u32>())) };
+            at += 1;
+        }
+        value
     }
 
     /// One's complement sum of all bytes. `N` is a multiple of 4.

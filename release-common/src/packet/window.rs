@@ -23,19 +23,18 @@ pub fn window_scale<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Optio
         // The option sought has three bytes, so what begins later is of no interest.
         let option: View<'_, 3> = packet.view(options + at as usize)?;
         let kind = option.u8::<0>();
-        let len = u64::from(option.u8::<1>());
-        match kind {
-            0 => return None,
-            3 => {
-                let scale = option.u8::<2>();
-                return Some(if scale > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { scale });
-            }
-            _ => {}
-        }
-        // Kind 1 is a single byte; any other has a length of two at least.
-        let step = if kind == 1 { 1 } else { len };
-        if step == 0 {
+        // Kind 1 is a single byte; any other has a length of two at least. Where real stacks stop
+        // or go on, so does this: both are to see the same window.
+        let step = if kind == 1 { 1 } else { u64::from(option.u8::<1>()) };
+        if kind == 0 || step == 0 || kind != 1 && step == 1 {
             return None;
+        }
+        if kind == 3 && step == 3 {
+            if at + 3 > end {
+                return None;
+            }
+            let scale = option.u8::<2>();
+            return Some(if scale > MAX_WINDOW_SCALE { MAX_WINDOW_SCALE } else { scale });
         }
         // The header has at most 40 bytes of options: what points beyond leads nowhere. The mask is
         // the bound that the verifier needs.

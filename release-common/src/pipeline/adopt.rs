@@ -2,65 +2,86 @@
 
 use super::open::{How, NotOpened, begun, open};
 use super::place::Target;
-use super::{Counter, FamilyTables, count_step};
+use super::{Counter, FamilyTables, count_step, udp};
 use crate::abi::{Embryo, Flow, Side};
 use crate::packet::{Headers, Ip, flag};
+use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::tcp::after;
 use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord};
 
-/// Makes a flow of an embryo on the instance's word that it has the connection: a trial that it
-/// answered (`adopted`), or a handshake whose last acknowledgement it must have had (`opened`). The
-/// windows of a handshake that was not seen are taken as the largest, so that nothing valid is taken
-/// for invalid.
+/// Makes a flow of an embryo on the instance's word that it has the conversation: a trial that it
+/// answered (`adopted`), a handshake whose last acknowledgement it must have had, or a datagram that
+/// it replied to (`opened`). Returns the reason to drop its packet, if there is one.
 #[inline(always)]
 pub fn adopt<A: Ip, T: FamilyTables<A>>(
     tables: &T,
-    segment: &Headers<A>,
+    headers: &Headers<A>,
     to: &Target<'_, A>,
     embryo: Shared<'_, Embryo>,
     word: EmbryoWord,
-) {
-    const LARGEST_WINDOW: u32 = 1 << 30;
-    const LARGEST_SCALE: u8 = 14;
-    let now = tables.now();
+) -> Option<Reason> {
     let trial = matches!(word.phase(), EmbryoPhase::Trial);
-    let (sent, fin) = (embryo.client_seq().get(), trial && word.client_fin());
-    // What the instance acknowledges was sent, seen here or not.
-    let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
-    let state = FlowWord::live(tables.tag(), LARGEST_SCALE, LARGEST_SCALE)
-        .with_mode(to.service.mode);
-    let mut flow = Flow {
-        state: if fin && !beyond { state.with_fin_seen(End::Client).0 } else { state.0 },
-        client: Side {
-            next: if beyond { segment.ack } else { sent },
-            ack: segment.seq,
-            edge: segment.seq.wrapping_add(LARGEST_WINDOW),
-            fin: sent.wrapping_add(1),
-        },
-        server: Side {
-            next: segment.seq,
-            ack: segment.ack,
-            edge: segment.ack.wrapping_add(LARGEST_WINDOW),
-            fin: 0,
-        },
-        ..begun(embryo, now)
+    let mut flow = begun(embryo, tables.now());
+    let (how, old) = if headers.is_tcp() {
+        taken_over(tables, headers, to, (embryo, word), &mut flow);
+        let how = if trial { How::ADOPTED } else { How { limited: false, ..How::OPENED } };
+        (how, None)
+    } else {
+        flow.state = udp::state(tables, to, true).0;
+        let old = tables.flow(to.key).map(|flow| (flow, FlowWord(flow.state().get())));
+        (How::OPENED, old)
     };
-    let how = if trial { How::ADOPTED } else { How { limited: false, ..How::OPENED } };
-    match open(tables, to, &mut flow, (embryo, word), None, how) {
+    match open(tables, to, &mut flow, (embryo, word), old, how) {
         Ok(()) => {}
         Err(NotOpened::Full) => {
             // The answer goes on to the client, so the connection lives without an entry.
             tables.count(flow.backend, Counter::Untracked);
-            return;
+            return None;
         }
-        Err(_) => return,
+        Err(NotOpened::Busy) => return None,
+        Err(NotOpened::Limit) => return Some(Reason::MaxFlows),
     }
-    if let Some(entry) = tables.flow(&to.key)
-        && !segment.has(flag::SYN)
+    if headers.is_tcp()
+        && !headers.has(flag::SYN)
+        && let Some(entry) = tables.flow(to.key)
     {
-        let step = observe(entry, End::Server, segment, now as u32);
-        count_step(tables, &to.key, entry, step);
+        let step = observe(entry, End::Server, headers, tables.now() as u32);
+        count_step(tables, to.key, entry, step);
     }
+    None
+}
+
+/// What is known of a TCP connection from one segment of the instance. The windows of a handshake
+/// that was not seen are taken as the largest, so that nothing valid is taken for invalid.
+#[inline(always)]
+fn taken_over<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    segment: &Headers<A>,
+    to: &Target<'_, A>,
+    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    flow: &mut Flow,
+) {
+    const LARGEST_WINDOW: u32 = 1 << 30;
+    const LARGEST_SCALE: u8 = 14;
+    let trial = matches!(word.phase(), EmbryoPhase::Trial);
+    let (sent, fin) = (embryo.client_seq().get(), trial && word.client_fin());
+    // What the instance acknowledges was sent, seen here or not.
+    let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
+    let state =
+        FlowWord::live(tables.tag(), LARGEST_SCALE, LARGEST_SCALE).with_mode(to.service.mode);
+    flow.state = if fin && !beyond { state.with_fin_seen(End::Client).0 } else { state.0 };
+    flow.client = Side {
+        next: if beyond { segment.ack } else { sent },
+        ack: segment.seq,
+        edge: segment.seq.wrapping_add(LARGEST_WINDOW),
+        fin: sent.wrapping_add(1),
+    };
+    flow.server = Side {
+        next: segment.seq,
+        ack: segment.ack,
+        edge: segment.ack.wrapping_add(LARGEST_WINDOW),
+        fin: 0,
+    };
 }

@@ -1,6 +1,6 @@
 //! The last leg: translate or encapsulate, find the way, send.
 
-use super::decision::{Deed, Decision};
+use super::decision::{Decision, Deed};
 use super::{FamilyTables, Outcome, Route};
 use crate::abi::{
     Addr6, Backend, Be16, Be32, Endpoint, IPPROTO_TCP, Service, SnatSource, mode, refusal,

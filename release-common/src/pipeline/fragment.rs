@@ -15,11 +15,7 @@ const LIFETIME: u32 = 5;
 
 /// Notes where a first fragment was sent.
 #[inline(always)]
-pub fn note<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    headers: &Headers<A>,
-    decision: &Decision<A>,
-) {
+pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decision: &Decision<A>) {
     let (client, frontend, reply) = match decision.deed {
         Deed::ToBackend => (headers.source(), headers.destination(), 0),
         Deed::ToClient => (decision.client, decision.frontend, 1),

@@ -59,26 +59,32 @@ fn read<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote<A>, 
 #[inline(always)]
 fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Option<Decision<A>> {
     let ends = &quote.ends;
-    let client = Endpoint::new(ends.destination, ends.destination_port, quote.protocol);
-    let frontend = Endpoint::new(ends.source, ends.source_port, quote.protocol);
-    let key = FlowKey::between(client, frontend);
-    if let Some(flow) = tables.flow(&key) {
+    let key = FlowKey {
+        client: ends.destination,
+        frontend: ends.source,
+        client_port: ends.destination_port,
+        frontend_port: ends.source_port,
+        proto: quote.protocol,
+        pad: [0; 3],
+    };
+    let key = tables.keep_key(&key);
+    if let Some(flow) = tables.flow(key) {
         return Some(to_flow(flow, Reason::IcmpForwarded));
     }
-    if let Some(embryo) = tables.embryo(&key) {
+    if let Some(embryo) = tables.embryo(key) {
         return Some(match EmbryoWord(embryo.state().get()).phase() {
             EmbryoPhase::Ended => Decision::drop(Reason::EmbryoBusy),
             _ => to_embryo(embryo, Reason::IcmpForwarded),
         });
     }
-    let at = tables.frontend(&frontend)?;
+    let at = tables.frontend(&key.frontend())?;
     let service = tables.service(at.service)?;
     if service.conversation != conversation::DATAGRAM || quote.protocol != IPPROTO_UDP {
         return None;
     }
     // Where the client's next datagram would go.
-    let choice = place::choose(tables, &Target::new(key, at, service)).ok()?;
-    Some(Decision::to_backend(choice.backend, ITSELF, Reason::IcmpForwarded))
+    let backend = place::stateless(tables, &Target::new(key, at, service)).ok()?;
+    Some(Decision::to_backend(backend, ITSELF, Reason::IcmpForwarded))
 }
 
 /// About what was sent to an instance, by a router on the way or by the instance itself.

@@ -56,9 +56,11 @@ pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
             Stage::Tcp => tcp_stage(packet, tables, &headers),
             Stage::Udp => udp_stage(packet, tables, &headers),
             Stage::Place => place_stage(packet, tables, &headers),
+            Stage::Siblings => siblings_stage(packet, tables, &headers),
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
-            Stage::Rest => rest_stage(packet, tables, &headers),
+            Stage::Icmp => icmp_stage(packet, tables, &headers),
+            Stage::Fragment => fragment_stage(packet, tables, &headers),
         };
     }
 }
@@ -75,12 +77,16 @@ pub enum Stage {
     Udp,
     /// To a frontend, of no flow: a new one, or one that nothing is kept of.
     Place,
+    /// To a frontend, of a flow just begun whose frontend has siblings.
+    Siblings,
     /// From an instance's port.
     Reply,
     /// From an instance, of no live flow.
     Answer,
-    /// ICMP, later fragments.
-    Rest,
+    /// ICMP.
+    Icmp,
+    /// A later fragment.
+    Fragment,
 }
 
 /// What a stage says.
@@ -119,10 +125,14 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
-        return Next::stage(Stage::Rest);
+    if headers.ip.fragment.is_later() {
+        return Next::stage(Stage::Fragment);
+    }
+    if headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Icmp);
     }
     if tables.is_frontend_port(headers.destination_port) {
+        tables.set_attempts(0);
         let (live, stage) = if headers.is_tcp() {
             (tcp::live(tables, headers), Stage::Tcp)
         } else {
@@ -192,7 +202,30 @@ pub fn place_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    Next::decided(tables, headers, place::begin(packet, tables, headers))
+    after_placing(tables, headers, place::begin(packet, tables, headers))
+}
+
+/// See [`Stage::Siblings`].
+#[inline(always)]
+pub fn siblings_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    after_placing(tables, headers, place::look_at_siblings(tables, headers))
+}
+
+#[inline(always)]
+fn after_placing<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+    placed: place::Placed<A>,
+) -> Next<A> {
+    match placed {
+        place::Placed::Decided(decision) => Next::decided(tables, headers, decision),
+        place::Placed::LookAtSiblings => Next::stage(Stage::Siblings),
+        place::Placed::Again => Next::stage(Stage::Place),
+    }
 }
 
 /// See [`Stage::Reply`].
@@ -218,26 +251,34 @@ pub fn answer_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     Next::decided(tables, headers, reply::answer(packet, tables, headers))
 }
 
-/// See [`Stage::Rest`].
+/// See [`Stage::Icmp`].
 #[inline(always)]
-pub fn rest_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+pub fn icmp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    let decision = if headers.ip.fragment.is_later() {
-        fragment::follow(tables, headers)
-    } else {
-        icmp::decide(packet, tables, headers)
-    };
-    Next { stage: Stage::Decided, decision }
+    Next { stage: Stage::Decided, decision: icmp::decide(packet, tables, headers) }
+}
+
+/// See [`Stage::Fragment`].
+#[inline(always)]
+pub fn fragment_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
+    _packet: &P,
+    tables: &T,
+    headers: &Headers<A>,
+) -> Next<A> {
+    Next { stage: Stage::Decided, decision: fragment::follow(tables, headers) }
 }
 
 /// First stage for what this host is about to send: replies of instances on it.
 #[inline(always)]
 pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Next<A> {
-    if headers.ip.fragment.is_later() || headers.ip.protocol == A::ICMP {
-        return Next::stage(Stage::Rest);
+    if headers.ip.fragment.is_later() {
+        return Next::stage(Stage::Fragment);
+    }
+    if headers.ip.protocol == A::ICMP {
+        return Next::stage(Stage::Icmp);
     }
     if tables.is_backend_port(headers.source_port) {
         return Next::stage(Stage::Reply);
@@ -245,19 +286,14 @@ pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>)
     Next::decided(tables, headers, Decision::pass(Reason::NotOurPort))
 }
 
-/// [`Stage::Rest`] for what this host is about to send.
+/// [`Stage::Icmp`] for what this host is about to send.
 #[inline(always)]
-pub fn rest_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
+pub fn icmp_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
 ) -> Next<A> {
-    let decision = if headers.ip.fragment.is_later() {
-        fragment::follow(tables, headers)
-    } else {
-        icmp::decide_egress(packet, tables, headers)
-    };
-    Next { stage: Stage::Decided, decision }
+    Next { stage: Stage::Decided, decision: icmp::decide_egress(packet, tables, headers) }
 }
 
 /// Handles one frame of family `A` that this host is about to send.
@@ -276,7 +312,8 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
         next = match next.stage {
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
-            Stage::Rest => rest_egress(packet, tables, &headers),
+            Stage::Icmp => icmp_egress(packet, tables, &headers),
+            Stage::Fragment => fragment_stage(packet, tables, &headers),
             _ => return act_egress(packet, tables, &headers, &next.decision),
         };
     }

@@ -71,7 +71,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
     let limited = how.limited && !old.is_some_and(|(_, word)| word.is_live());
     if tables.add_live_flows(to.service_id, 1) >= max && max != 0 && limited {
         tables.add_live_flows(to.service_id, -1);
-        tables.remove_embryo(&to.key);
+        tables.remove_embryo(to.key);
         tables.count(flow.backend, Counter::EmbryosEnded);
         return Err(NotOpened::Limit);
     }
@@ -95,14 +95,14 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
         // The handshake goes on: whoever sent this packet will repeat it.
         embryo.state().swap_if(word.ended().0, word.0);
         if matches!(error, InsertError::Refused) {
-            tables.event(event_kind::TABLE_FULL, &to.key, flow.backend, flow.generation);
+            tables.event(event_kind::TABLE_FULL, to.key, flow.backend, flow.generation);
             return Err(NotOpened::Full);
         }
         return Err(NotOpened::Busy);
     }
-    tables.remove_embryo(&to.key);
+    tables.remove_embryo(to.key);
     tables.count(flow.backend, how.counter);
-    tables.event(how.event, &to.key, flow.backend, flow.generation);
+    tables.event(how.event, to.key, flow.backend, flow.generation);
     Ok(())
 }
 
@@ -115,7 +115,7 @@ fn enter<A: Ip, T: FamilyTables<A>>(
     old: Option<Entry<'_>>,
 ) -> Result<(), InsertError> {
     let Some((old, word)) = old else {
-        tables.insert_flow(&to.key, flow, Insert::New)?;
+        tables.insert_flow(to.key, flow, Insert::New)?;
         tables.entry_added();
         return Ok(());
     };
@@ -127,7 +127,7 @@ fn enter<A: Ip, T: FamilyTables<A>>(
         return Err(InsertError::Exists);
     }
     let old_backend = old.backend().get();
-    if let Err(error) = tables.insert_flow(&to.key, flow, Insert::Replace) {
+    if let Err(error) = tables.insert_flow(to.key, flow, Insert::Replace) {
         old.state().swap_if(dead.0, word.0);
         return Err(error);
     }
@@ -185,9 +185,9 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
         Err(NotOpened::Busy) => return Decision::drop(Reason::EmbryoBusy),
         Err(NotOpened::Full) => return Decision::drop(Reason::InsertFailed),
     }
-    if let Some(entry) = tables.flow(&to.key) {
+    if let Some(entry) = tables.flow(to.key) {
         let step = observe(entry, End::Client, segment, now as u32);
-        count_step(tables, &to.key, entry, step);
+        count_step(tables, to.key, entry, step);
     }
     Decision::to_backend(flow.backend, snat, Reason::Forwarded)
 }

@@ -12,15 +12,15 @@ use crate::shared::Shared;
 use crate::tcp::word::{EmbryoWord, FlowWord};
 use crate::verifier::forget;
 
-/// Instances tried on one ring when a sibling frontend's flow is in the way.
-const COLLISION_TRIES: u32 = 4;
+/// Instances tried when a sibling frontend's flow is in the way.
+const MOST_ATTEMPTS: u32 = 4;
 /// What stands for a client that is not translated.
 pub const ITSELF: SnatSource = SnatSource { port: Be16(0), index: 0, pad: 0 };
 
 /// What a packet without a live flow was sent to.
 pub struct Target<'a, A> {
     /// Its flow key.
-    pub key: FlowKey<A>,
+    pub key: &'a FlowKey<A>,
     /// Its service's id.
     pub service_id: u32,
     /// A test frontend's ring; 0: by the split.
@@ -32,11 +32,11 @@ pub struct Target<'a, A> {
 impl<'a, A: Ip> Target<'a, A> {
     /// A frontend of a service.
     #[inline(always)]
-    pub const fn new(key: FlowKey<A>, at: FrontendRef, service: &'a Service) -> Self {
+    pub const fn new(key: &'a FlowKey<A>, at: FrontendRef, service: &'a Service) -> Self {
         Self { key, service_id: at.service, ring: at.ring, service }
     }
 
-    /// Whether a packet reaches the other end: the TTL counts where it is routed.
+    /// Whether a packet reaches the instance: the TTL counts where it is routed.
     #[inline(always)]
     pub const fn reaches(&self, headers: &Headers<A>) -> bool {
         headers.ip.ttl > 1 || !mode::routed(self.service.mode)
@@ -48,7 +48,7 @@ impl<'a, A: Ip> Target<'a, A> {
         if self.service.conversation == conversation::CLIENT {
             FlowHash::of_client(self.key.client, self.service_id)
         } else {
-            FlowHash::of(&self.key)
+            FlowHash::of(self.key)
         }
     }
 }
@@ -64,65 +64,61 @@ pub struct Choice {
     pub by: Counter,
 }
 
-/// Chooses the instance for a new flow.
-#[inline(always)]
-pub fn choose<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-) -> Result<Choice, Reason> {
-    let hash = to.hash();
-    let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
-    let mut generation = split.generation;
-    let mut ring = to.ring;
-    if ring == 0 && to.service.has(service_flag::RULES) {
-        ring = tables.rule(to.service_id, to.key.client).unwrap_or(0);
-    }
-    let (mut by, mut session) = (Counter::Ruled, 0);
-    if ring == 0 {
-        by = Counter::Placed;
-        if to.service.conversation == conversation::CLIENT
-            && let Some((backend, began)) = session::pinned(tables, to)
-        {
-            (by, session, generation) = (Counter::Sticky, backend, began);
-        } else {
-            let Some(entry) = version_of(split, hash).and_then(|v| split.entries.get(v as usize))
-            else {
-                return Err(Reason::NoVersion);
-            };
-            ring = entry.rings[A::INDEX];
-        }
-    }
-    // Which way it was found is of no interest from here on.
-    ring = forget(u64::from(ring), u64::from(generation)) as u32;
-    session = forget(u64::from(session), u64::from(generation)) as u32;
-    let backend = on_ring(tables, to, ring, hash, session)?;
-    Ok(Choice { backend, generation, by })
+/// The version whose ring a new flow goes to.
+#[derive(Clone, Copy)]
+struct Ring {
+    id: u32,
+    generation: u32,
+    ruled: bool,
 }
 
-/// The instance for a hash on a ring, avoiding those that a sibling frontend's flow of the same
-/// client port already uses: after translation the two would be one. `session`: the only instance
-/// there is for this client, 0 if it may be any.
+/// Test frontend, then test rule, then split.
 #[inline(always)]
-fn on_ring<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    ring: u32,
-    hash: FlowHash,
-    session: u32,
-) -> Result<u32, Reason> {
-    let mut hash = hash;
-    for _ in 0..COLLISION_TRIES {
-        let backend = if session != 0 {
-            session
-        } else {
-            tables.instance(ring, hash).ok_or(Reason::NoInstance)?
-        };
-        if !collides(tables, to, backend) {
-            return Ok(backend);
-        }
-        hash = hash.next();
+fn ring<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Ring, Reason> {
+    let Some(split) = tables.split(to.service_id) else { return Err(Reason::NoVersion) };
+    let generation = split.generation;
+    let mut id = to.ring;
+    if id == 0 && to.service.has(service_flag::RULES) {
+        id = tables.rule(to.service_id, to.key.client).unwrap_or(0);
     }
-    Err(Reason::PortCollision)
+    let ruled = id != 0;
+    if !ruled {
+        let version = version_of(split, to.hash());
+        let Some(entry) = version.and_then(|version| split.entries.get(version as usize)) else {
+            return Err(Reason::NoVersion);
+        };
+        id = entry.rings[A::INDEX];
+    }
+    // Which way it was found is of no interest from here on.
+    let id = forget(u64::from(id), u64::from(generation)) as u32;
+    Ok(Ring { id, generation, ruled })
+}
+
+/// The instance for a datagram of which nothing is kept.
+#[inline(always)]
+pub fn stateless<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<u32, Reason> {
+    let ring = ring(tables, to)?;
+    tables.instance(ring.id, to.hash()).ok_or(Reason::NoInstance)
+}
+
+/// Chooses the instance for a new flow.
+#[inline(always)]
+pub fn choose<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Choice, Reason> {
+    let stays = to.service.conversation == conversation::CLIENT;
+    // A client that a rule is about has no use for a session.
+    if stays
+        && to.ring == 0
+        && !(to.service.has(service_flag::RULES)
+            && tables.rule(to.service_id, to.key.client).is_some())
+        && let Some((backend, generation)) = session::pinned(tables, to)
+    {
+        return Ok(Choice { backend, generation, by: Counter::Sticky });
+    }
+    let ring = ring(tables, to)?;
+    let hash = to.hash().attempt(tables.attempts());
+    let backend = tables.instance(ring.id, hash).ok_or(Reason::NoInstance)?;
+    let by = if ring.ruled { Counter::Ruled } else { Counter::Placed };
+    Ok(Choice { backend, generation: ring.generation, by })
 }
 
 /// A new flow admitted, or the refusal.
@@ -143,11 +139,7 @@ fn admit<A: Ip, T: FamilyTables<A>>(
     let choice = match choose(tables, to) {
         Ok(choice) => choice,
         Err(reason) => {
-            let kind = match reason {
-                Reason::PortCollision => Refusal::Ports,
-                _ => Refusal::Empty,
-            };
-            return Err(refuse(tables, to, service.when_empty, kind, reason));
+            return Err(refuse(tables, to, service.when_empty, Refusal::Empty, reason));
         }
     };
     if tables.table_full() {
@@ -191,26 +183,37 @@ fn refuse<A: Ip, T: FamilyTables<A>>(
     Decision::refuse(how, reason)
 }
 
+/// What placing a packet came to.
+pub enum Placed<A> {
+    /// The decision.
+    Decided(Decision<A>),
+    /// There is an embryo. Siblings of its frontend are to be looked at.
+    LookAtSiblings,
+    /// Its instance would not do. It is to be placed again.
+    Again,
+}
+
 /// A packet to a frontend, of no flow: begins one, or is sent on without.
 #[inline(always)]
 pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Decision<A> {
+) -> Placed<A> {
     let key = headers.key_from_client();
+    let key = tables.keep_key(&key);
     let Some(at) = tables.frontend(&key.frontend()) else {
-        return Decision::pass(Reason::NotOurAddress);
+        return Placed::Decided(Decision::pass(Reason::NotOurAddress));
     };
     let Some(service) = tables.service(at.service) else {
-        return Decision::drop(Reason::BrokenReference);
+        return Placed::Decided(Decision::drop(Reason::BrokenReference));
     };
     let to = Target::new(key, at, service);
     let (tcp, syn) = (headers.is_tcp(), headers.has(flag::SYN));
     // Mid-flow in a one-way mode: its answer would not pass here, so it cannot be adopted.
     let untracked = tcp && !syn;
     if untracked || !tcp && service.conversation == conversation::DATAGRAM {
-        return untold(tables, &to, untracked);
+        return Placed::Decided(untold(tables, &to, untracked));
     }
     let scale = if tcp { window_scale(packet, headers) } else { None };
     place(tables, headers, &to, EmbryoWord::syn(tables.tag(), scale))
@@ -258,15 +261,15 @@ fn place<A: Ip, T: FamilyTables<A>>(
     headers: &Headers<A>,
     to: &Target<'_, A>,
     state: EmbryoWord,
-) -> Decision<A> {
+) -> Placed<A> {
     let Admitted { choice, snat } = match admit(tables, to) {
         Ok(admitted) => admitted,
-        Err(decision) => return decision,
+        Err(decision) => return Placed::Decided(decision),
     };
     let backend = choice.backend;
     // The instance never sees it.
     if !to.reaches(headers) {
-        return Decision::to_backend(backend, snat, Reason::Placed);
+        return Placed::Decided(Decision::to_backend(backend, snat, Reason::Placed));
     }
     let embryo = Embryo {
         state: state.0,
@@ -275,25 +278,16 @@ fn place<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: headers.seq,
         snat,
-        pad: 0,
+        chosen_by: choice.by as u32,
     };
-    match tables.insert_embryo(&to.key, &embryo) {
+    Placed::Decided(match tables.insert_embryo(to.key, &embryo) {
+        Ok(()) if has_siblings(to) => return Placed::LookAtSiblings,
         Ok(()) => {
-            tables.count(backend, Counter::Placed);
-            if !matches!(choice.by, Counter::Placed) {
-                tables.count(backend, choice.by);
-            }
-            // Both of two CPUs that placed siblings on one instance at once see it here.
-            if collides(tables, to, backend) {
-                if let Some(mine) = tables.embryo(&to.key) {
-                    end_embryo(tables, &to.key, mine, state);
-                }
-                return Decision::drop(Reason::PortCollision);
-            }
+            count_placed(tables, backend, choice.by as u32);
             Decision::to_backend(backend, snat, Reason::Placed)
         }
         // The other CPU's choice holds.
-        Err(InsertError::Exists) => match tables.embryo(&to.key) {
+        Err(InsertError::Exists) => match tables.embryo(to.key) {
             Some(winner) => {
                 let (backend, snat) = (winner.backend().get(), winner.snat().get());
                 Decision::to_backend(backend, snat, Reason::SynRepeated)
@@ -301,18 +295,63 @@ fn place<A: Ip, T: FamilyTables<A>>(
             None => Decision::drop(Reason::EmbryoBusy),
         },
         Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
+    })
+}
+
+#[inline(always)]
+fn count_placed<T: Tables>(tables: &T, backend: u32, chosen_by: u32) {
+    tables.count(backend, Counter::Placed);
+    if chosen_by == Counter::Ruled as u32 {
+        tables.count(backend, Counter::Ruled);
+    } else if chosen_by == Counter::Sticky as u32 {
+        tables.count(backend, Counter::Sticky);
     }
+}
+
+/// Whether replies to another frontend of the service could be taken for this one's: after
+/// translation two flows of one client port on one instance would be one.
+#[inline(always)]
+fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
+    to.service.frontend_count::<A>() > 1 && matches!(to.service.mode, mode::NAT | mode::LOCAL)
+}
+
+/// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
+/// one instance at once, both see it here.
+#[inline(always)]
+pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed<A> {
+    let key = headers.key_from_client();
+    let key = tables.keep_key(&key);
+    let Some(mine) = tables.embryo(key) else {
+        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
+    };
+    let backend = mine.backend().get();
+    let service = tables.backend(backend).and_then(|entry| tables.service(entry.service));
+    let (Some(service), Some(entry)) = (service, tables.backend(backend)) else {
+        return Placed::Decided(Decision::drop(Reason::BrokenReference));
+    };
+    let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
+    let word = EmbryoWord(mine.state().get());
+    if !collides(tables, &to, backend) {
+        count_placed(tables, backend, mine.chosen_by().get());
+        return Placed::Decided(to_embryo(mine, Reason::Placed));
+    }
+    if word.ended() == word || !mine.state().swap_if(word.0, word.ended().0) {
+        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
+    }
+    tables.remove_embryo(key);
+    let attempts = tables.attempts() + 1;
+    if attempts < MOST_ATTEMPTS {
+        tables.set_attempts(attempts);
+        return Placed::Again;
+    }
+    let how = service.when_empty;
+    Placed::Decided(refuse(tables, &to, how, Refusal::Ports, Reason::PortCollision))
 }
 
 /// Whether a sibling frontend has an open flow or handshake of this client port on `backend`, and
 /// replies could not be told apart.
 #[inline(always)]
 fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: u32) -> bool {
-    if to.service.frontend_count::<A>() < 2
-        || !matches!(to.service.mode, mode::NAT | mode::LOCAL)
-    {
-        return false;
-    }
     let socket = tables.backend(backend).map(|entry| entry.endpoint::<A>(0));
     // An instance may have had another id before.
     let same = |id: u32| {

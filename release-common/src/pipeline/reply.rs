@@ -1,6 +1,5 @@
 //! Instance → client.
 
-use super::open::NotOpened;
 use super::place::{Target, end_embryo};
 use super::{Counter, Decision, FamilyTables, adopt, count_step, trial, udp};
 use crate::abi::{
@@ -63,18 +62,39 @@ pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
     let Some((frontend, entry)) = find(tables, &who) else {
         return Decision::pass(Reason::NotOurFlow);
     };
-    let to = who.target(frontend);
+    let key = FlowKey::between(who.client, frontend);
+    let at = FrontendRef { service: who.service_id, ring: 0 };
+    let to = Target::new(tables.keep_key(&key), at, who.service);
     match entry {
         Entry::Flow(flow) if headers.is_tcp() => tracked(packet, tables, headers, &to, flow, &who),
-        Entry::Embryo(embryo) if headers.is_tcp() => {
-            handshake(packet, tables, headers, &to, embryo)
-        }
         Entry::Flow(flow) => {
             udp::touch(tables, flow, FlowWord(flow.state().get()), true);
-            to_client(&to.key, flow.backend().get())
+            to_client(to.key, flow.backend().get())
         }
-        Entry::Embryo(embryo) => answered(tables, &to, embryo),
+        Entry::Embryo(embryo) => {
+            let word = EmbryoWord(embryo.state().get());
+            let backend = embryo.backend().get();
+            let adopts = match handshake(packet, tables, headers, &to, (embryo, word)) {
+                Handshake::Goes => false,
+                Handshake::Proven => true,
+                Handshake::Stops(reason) => return Decision::drop(reason),
+            };
+            if adopts && let Some(reason) = adopt::adopt(tables, headers, &to, embryo, word) {
+                return Decision::drop(reason);
+            }
+            to_client(to.key, backend)
+        }
     }
+}
+
+/// What an instance's packet means for a handshake, a trial or a first datagram.
+pub enum Handshake {
+    /// It goes to the client, and the embryo stays what it is, or is gone.
+    Goes,
+    /// It goes to the client, and proves that the instance has the conversation.
+    Proven,
+    /// It goes nowhere.
+    Stops(Reason),
 }
 
 /// To the client of a flow, as if from its frontend.
@@ -100,7 +120,7 @@ pub struct Sender<'a, A> {
     snat_port: Be16,
 }
 
-impl<'a, A: Ip> Sender<'a, A> {
+impl<A: Ip> Sender<'_, A> {
     /// The `index`-th frontend that it may be about.
     #[inline(always)]
     fn frontend(&self, index: usize) -> Option<Endpoint<A>> {
@@ -119,13 +139,6 @@ impl<'a, A: Ip> Sender<'a, A> {
                 || tables
                     .backend(backend)
                     .is_some_and(|entry| entry.endpoint::<A>(self.instance.proto) == self.instance))
-    }
-
-    /// The flow between its client and a frontend.
-    #[inline(always)]
-    pub fn target(&self, frontend: Endpoint<A>) -> Target<'a, A> {
-        let at = FrontendRef { service: self.service_id, ring: 0 };
-        Target::new(FlowKey::between(self.client, frontend), at, self.service)
     }
 }
 
@@ -223,26 +236,6 @@ pub fn stateless<A: Ip>(who: &Sender<'_, A>) -> Decision<A> {
     Decision::pass(Reason::NotOurFlow)
 }
 
-/// UDP: the instance answered the first datagram.
-#[inline(always)]
-fn answered<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-) -> Decision<A> {
-    if !matches!(EmbryoWord(embryo.state().get()).phase(), EmbryoPhase::Syn) {
-        return Decision::drop(Reason::EmbryoBusy);
-    }
-    let backend = embryo.backend().get();
-    let old = tables.flow(&to.key).map(|flow| (flow, FlowWord(flow.state().get())));
-    match udp::converse(tables, to, embryo, old, true) {
-        Ok(()) | Err(NotOpened::Busy) => {}
-        Err(NotOpened::Full) => tables.count(backend, Counter::Untracked),
-        Err(NotOpened::Limit) => return Decision::drop(Reason::MaxFlows),
-    }
-    to_client(&to.key, backend)
-}
-
 /// A segment of a flow that we have.
 #[inline(always)]
 fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
@@ -260,15 +253,15 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
         if !live {
             return Decision::pass(Reason::NotOurFlow);
         }
-        restarted(packet, tables, segment, &to.key, (flow, word), who);
+        restarted(packet, tables, segment, to.key, (flow, word), who);
     } else if to.reaches(segment) {
         let step = observe(flow, End::Server, segment, tables.now() as u32);
-        count_step(tables, &to.key, flow, step);
+        count_step(tables, to.key, flow, step);
         if !live && matches!(step, Step::Unverified) {
             return Decision::pass(Reason::NotOurFlow);
         }
     }
-    to_client(&to.key, flow.backend().get())
+    to_client(to.key, flow.backend().get())
 }
 
 /// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old
@@ -284,7 +277,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) {
     let Some(embryo) = tables.embryo(key) else { return };
     if who.is(tables, embryo.backend().get(), embryo.snat().get())
-        && syn_acked(packet, segment, embryo) {
+        && syn_acked(packet, segment, embryo)
+    {
         mark_restart(flow, word);
     }
 }
@@ -313,43 +307,40 @@ fn acks_syn<A: Ip>(segment: &Headers<A>, embryo: Shared<'_, Embryo>) -> bool {
     segment.ack.wrapping_sub(embryo.client_seq().get().wrapping_add(1)) <= MAX_SYN_DATA
 }
 
-/// The instance's answer to a handshake or to a mid-flow trial.
+/// The instance's answer to a handshake, to a mid-flow trial or to a first datagram.
 #[inline(always)]
 fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-) -> Decision<A> {
-    let word = EmbryoWord(embryo.state().get());
-    let backend = embryo.backend().get();
+    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+) -> Handshake {
     match word.phase() {
-        EmbryoPhase::Ended => return Decision::drop(Reason::EmbryoBusy),
-        EmbryoPhase::Trial => {
-            return trial::answered(tables, segment, to, embryo);
-        }
-        EmbryoPhase::Syn | EmbryoPhase::SynAck => {
-            let answers_syn = segment.has(flag::ACK) && acks_syn(segment, embryo);
-            let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
-                && segment.seq == word.server_seq().wrapping_add(1);
-            if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
-                if end_embryo(tables, &to.key, embryo, word) {
-                    tables.count(backend, Counter::Refused);
-                }
-            } else if segment.has(flag::SYN) {
-                syn_acked(packet, segment, embryo);
-            } else if answers_syn
-                && !segment.has(flag::RST)
-                && to.reaches(segment)
-                && tables.flow(&to.key).is_none()
-            {
-                // It goes on talking: it has the connection, whatever we saw of the handshake.
-                adopt::adopt(tables, segment, to, embryo, word);
-            } else {
-                tables.count(backend, Counter::Unverified);
-            }
-        }
+        EmbryoPhase::Ended => return Handshake::Stops(Reason::EmbryoBusy),
+        _ if !segment.is_tcp() => return Handshake::Proven,
+        EmbryoPhase::Trial => return trial::answered(tables, segment, to, (embryo, word)),
+        EmbryoPhase::Syn | EmbryoPhase::SynAck => {}
     }
-    to_client(&to.key, backend)
+    let backend = embryo.backend().get();
+    let answers_syn = segment.has(flag::ACK) && acks_syn(segment, embryo);
+    let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
+        && segment.seq == word.server_seq().wrapping_add(1);
+    if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
+        if end_embryo(tables, to.key, embryo, word) {
+            tables.count(backend, Counter::Refused);
+        }
+    } else if segment.has(flag::SYN) {
+        syn_acked(packet, segment, embryo);
+    } else if answers_syn
+        && !segment.has(flag::RST)
+        && to.reaches(segment)
+        && tables.flow(to.key).is_none()
+    {
+        // It goes on talking: it has the connection, whatever we saw of the handshake.
+        return Handshake::Proven;
+    } else {
+        tables.count(backend, Counter::Unverified);
+    }
+    Handshake::Goes
 }

@@ -36,8 +36,8 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
 ) -> Option<SnatSource> {
     let entry = tables.backend(backend)?;
     let ports = u32::from(to.service.snat_ports);
-    let owner = SnatOwner { key: to.key, claimed: tables.now() as u32, backend };
-    let mut hash = FlowHash::of(&to.key);
+    let owner = SnatOwner { key: *to.key, claimed: tables.now() as u32, backend };
+    let mut hash = FlowHash::of(to.key);
     for _ in 0..TRIES {
         let index = hash.pick(to.service.snat_count::<A>()) as u8;
         hash = hash.next();
@@ -59,11 +59,7 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
 /// Whether the flow has that port already, from an earlier attempt, and so lately that the reaper
 /// does not take it back.
 #[inline(always)]
-fn is_mine<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    at: &SnatKey<A>,
-    want: &SnatOwner<A>,
-) -> bool {
+fn is_mine<A: Ip, T: FamilyTables<A>>(tables: &T, at: &SnatKey<A>, want: &SnatOwner<A>) -> bool {
     tables.snat_owner(at).is_some_and(|owner| {
         let age = want.claimed.wrapping_sub(owner.claimed);
         owner.key == want.key && owner.backend == want.backend && age < tables.hz() * KEPT / 2

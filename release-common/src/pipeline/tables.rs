@@ -112,6 +112,10 @@ pub trait Tables {
     fn is_frontend_port(&self, port: Be16) -> bool;
     /// Whether some instance uses this port.
     fn is_backend_port(&self, port: Be16) -> bool;
+    /// How many instances were tried for the new flow that the packet at hand begins.
+    fn attempts(&self) -> u32;
+    /// Notes it. 0 when a packet comes in.
+    fn set_attempts(&self, attempts: u32);
     /// A service.
     fn service(&self, id: u32) -> Option<&Service>;
     /// An instance.
@@ -146,6 +150,10 @@ pub trait Tables {
 
 /// The part of [`Tables`] that exists once per address family.
 pub trait FamilyTables<A: Address>: Tables {
+    /// The key of the packet's flow, kept where it does not take the stack's place.
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        key
+    }
     /// The service of a frontend.
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef>;
     /// The instance at an address.

@@ -52,10 +52,11 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     segment: &Headers<A>,
 ) -> Inbound<A> {
     let key = segment.key_from_client();
-    let flow = tables.flow(&key);
+    let key = tables.keep_key(&key);
+    let flow = tables.flow(key);
     // Read once: everything that follows is about this incarnation of the element.
     let word = flow.map(|flow| FlowWord(flow.state().get()));
-    let embryo = tables.embryo(&key);
+    let embryo = tables.embryo(key);
     let at = match tables.frontend(&key.frontend()) {
         Some(frontend) => frontend,
         // A frontend that was taken away keeps its flows and handshakes; nothing begins there.
@@ -72,13 +73,13 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
     // closed one.
     let (flow, word) = if embryo.is_none() {
-        let flow = tables.flow(&key);
+        let flow = tables.flow(key);
         (flow, flow.map(|flow| FlowWord(flow.state().get())))
     } else {
         (flow, word)
     };
     Inbound::Decided(match classify(segment, &to, flow.zip(word), embryo) {
-        Case::Tracked(flow) => tracked(tables, segment, &key, flow),
+        Case::Tracked(flow) => tracked(tables, segment, key, flow),
         Case::Repeated(flow) => repeated(packet, tables, segment, &to, flow),
         Case::Begin(embryo) => match begin(tables, segment, &to, embryo) {
             Some(decision) => decision,
@@ -204,7 +205,7 @@ fn handshake<A: Ip, T: FamilyTables<A>>(
     let decision = to_embryo(embryo, Reason::Forwarded);
     let in_sequence = segment.seq == embryo.client_seq().get().wrapping_add(1);
     if segment.has(flag::RST) && in_sequence && to.reaches(segment) {
-        place::end_embryo(tables, &to.key, embryo, EmbryoWord(embryo.state().get()));
+        place::end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()));
     } else {
         tables.count(decision.backend, Counter::Unverified);
     }
@@ -229,7 +230,7 @@ fn begin<A: Ip, T: FamilyTables<A>>(
             Some(to_embryo(embryo, Reason::SynRepeated))
         }
         // Another attempt, or a mid-flow trial that is moot: the old one ends here.
-        _ if place::end_embryo(tables, &to.key, embryo, word) => None,
+        _ if place::end_embryo(tables, to.key, embryo, word) => None,
         _ => Some(Decision::drop(Reason::EmbryoBusy)),
     }
 }
@@ -251,7 +252,7 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     if !to.reaches(segment) || copy {
         return decision;
     }
-    if let Some(old) = tables.embryo(&to.key) {
+    if let Some(old) = tables.embryo(to.key) {
         let seen = EmbryoWord(old.state().get());
         // A handshake is never split, even if the old instance's traffic re-opened its flow.
         if old.client_seq().get() == segment.seq
@@ -259,7 +260,7 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
         {
             return to_embryo(old, Reason::SynRepeated);
         }
-        place::end_embryo(tables, &to.key, old, seen);
+        place::end_embryo(tables, to.key, old, seen);
     }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
@@ -268,9 +269,9 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: segment.seq,
         snat: decision.snat,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
-    if tables.insert_embryo(&to.key, &embryo).is_ok() {
+    if tables.insert_embryo(to.key, &embryo).is_ok() {
         tables.count(decision.backend, Counter::Trials);
         // What follows is looked at with the embryo in mind.
         if mode::one_way(to.service.mode) {

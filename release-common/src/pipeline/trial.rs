@@ -3,8 +3,8 @@
 //! first other answer adopts the flow. So flows survive without shared flow state.
 
 use super::place::{ITSELF, Target, end_embryo, to_embryo};
-use super::reply::to_client;
-use super::{Counter, Decision, FamilyTables, adopt, snat};
+use super::reply::Handshake;
+use super::{Counter, Decision, FamilyTables, snat};
 use crate::abi::{Embryo, mode};
 use crate::packet::{Headers, Ip, flag};
 use crate::placement::next_trial;
@@ -40,7 +40,7 @@ pub fn mid_flow<A: Ip, T: FamilyTables<A>>(
             }
             return to_embryo(embryo, Reason::Tried);
         }
-        if !end_embryo(tables, &to.key, embryo, word) {
+        if !end_embryo(tables, to.key, embryo, word) {
             return Decision::drop(Reason::EmbryoBusy);
         }
         tried = word.tried();
@@ -95,9 +95,9 @@ fn try_next<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: segment.seq.wrapping_add(segment.payload()),
         snat: source,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
-    if tables.insert_embryo(&to.key, &embryo).is_err() {
+    if tables.insert_embryo(to.key, &embryo).is_err() {
         return Decision::drop(Reason::InsertFailed);
     }
     tables.count(backend, Counter::Trials);
@@ -110,25 +110,22 @@ pub fn answered<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-) -> Decision<A> {
-    let word = EmbryoWord(embryo.state().get());
-    let backend = embryo.backend().get();
+    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+) -> Handshake {
     if !segment.has(flag::RST) {
-        adopt::adopt(tables, segment, to, embryo, word);
-        return to_client(&to.key, backend);
+        return Handshake::Proven;
     }
     if word.version() == NONE {
-        return Decision::drop(Reason::TrialRefused);
+        return Handshake::Stops(Reason::TrialRefused);
     }
     let more = tables
         .split(to.service_id)
         .and_then(|split| next_trial(split, A::INDEX, to.hash(), word.tried()));
     if more.is_some() {
         embryo.state().swap_if(word.0, EmbryoWord::trial(word.tag(), word.tried(), NONE).0);
-        return Decision::drop(Reason::TrialRefused);
+        return Handshake::Stops(Reason::TrialRefused);
     }
     // All said so: the connection is nowhere, and the client may know.
-    end_embryo(tables, &to.key, embryo, word);
-    to_client(&to.key, backend)
+    end_embryo(tables, to.key, embryo, word);
+    Handshake::Goes
 }

@@ -33,9 +33,10 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     datagram: &Headers<A>,
 ) -> Inbound<A> {
     let key = datagram.key_from_client();
-    let flow = tables.flow(&key);
+    let key = tables.keep_key(&key);
+    let flow = tables.flow(key);
     let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
-    let embryo = tables.embryo(&key);
+    let embryo = tables.embryo(key);
     let at = match tables.frontend(&key.frontend()) {
         Some(frontend) => frontend,
         // A frontend that was taken away keeps its conversations; nothing begins there.
@@ -53,7 +54,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     }
     // One that was promoted between the two look-ups is a flow by now.
     let old = if embryo.is_none() {
-        tables.flow(&key).map(|flow| (flow, FlowWord(flow.state().get())))
+        tables.flow(key).map(|flow| (flow, FlowWord(flow.state().get())))
     } else {
         old
     };
@@ -110,10 +111,13 @@ fn again<A: Ip, T: FamilyTables<A>>(
     old: Option<Entry<'_>>,
 ) -> Decision<A> {
     let decision = to_embryo(embryo, Reason::Forwarded);
-    if !matches!(EmbryoWord(embryo.state().get()).phase(), EmbryoPhase::Syn) {
+    let word = EmbryoWord(embryo.state().get());
+    if !matches!(word.phase(), EmbryoPhase::Syn) {
         return Decision::drop(Reason::EmbryoBusy);
     }
-    match converse(tables, to, embryo, old, false) {
+    let mut flow = begun(embryo, tables.now());
+    flow.state = state(tables, to, false).0;
+    match open(tables, to, &mut flow, (embryo, word), old, How::OPENED) {
         // Busy: another CPU's datagram did it. Full: it stays an embryo.
         Ok(()) | Err(NotOpened::Busy | NotOpened::Full) => decision,
         Err(NotOpened::Limit) => {
@@ -123,25 +127,13 @@ fn again<A: Ip, T: FamilyTables<A>>(
     }
 }
 
-/// The conversation has a second datagram (`replied`: from the instance): it becomes a flow.
-///
-/// # Errors
-/// See [`NotOpened`].
+/// State word of a conversation that has a second datagram (`replied`: from the instance).
 #[inline(always)]
-pub fn converse<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-    old: Option<Entry<'_>>,
-    replied: bool,
-) -> Result<(), NotOpened> {
-    let word = EmbryoWord(embryo.state().get());
+pub fn state<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, replied: bool) -> FlowWord {
     let state = FlowWord::live(tables.tag(), 0, 0)
         .with_mode(to.service.mode)
         .with_quic(to.service.conversation == conversation::QUIC);
-    let state = if replied { state.with_replied() } else { state };
-    let mut flow = Flow { state: state.0, ..begun(embryo, tables.now()) };
-    open(tables, to, &mut flow, (embryo, word), old, How::OPENED)
+    if replied { state.with_replied() } else { state }
 }
 
 /// The instance that the packet's connection id names.
@@ -175,7 +167,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         }
     }
     if let Some(embryo) = embryo
-        && !end_embryo(tables, &to.key, embryo, EmbryoWord(embryo.state().get()))
+        && !end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()))
     {
         return Decision::drop(Reason::EmbryoBusy);
     }
@@ -187,9 +179,9 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         created: tables.now() as u32,
         client_seq: datagram.seq,
         snat: source,
-        pad: 0,
+        chosen_by: Counter::Trials as u32,
     };
-    if tables.insert_embryo(&to.key, &new).is_err() {
+    if tables.insert_embryo(to.key, &new).is_err() {
         return Decision::drop(Reason::InsertFailed);
     }
     tables.count(server, Counter::Trials);

@@ -179,23 +179,13 @@ const NOTHING: Facts =
 /// own next number then is all that a RST is judged by.
 #[inline(always)]
 const fn unseen_peer<A: Ip>(me: &Side, segment: &Headers<A>) -> Side {
-    Side {
-        next: segment.ack,
-        ack: me.next,
-        edge: me.next.wrapping_add(MAX_UNACKED),
-        fin: 0,
-    }
+    Side { next: segment.ack, ack: me.next, edge: me.next.wrapping_add(MAX_UNACKED), fin: 0 }
 }
 
 /// Takes a segment of a tracked flow into account: time stamps, numbers, state. One that fits the
 /// numbers of neither end changes nothing. SYNs are not for this function.
 #[inline(always)]
-pub fn observe<A: Ip>(
-    flow: Shared<'_, Flow>,
-    from: End,
-    segment: &Headers<A>,
-    now: u32,
-) -> Step {
+pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, now: u32) -> Step {
     let word = FlowWord(flow.state().get());
     let (mine, theirs) = match from {
         End::Client => (flow.client(), flow.server()),

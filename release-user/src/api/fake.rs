@@ -262,6 +262,7 @@ impl Api for Fake {
             version: Some("v2".into()),
             instance: Some("web-b".into()),
             generation: Some(7),
+            reason: "placed".to_owned(),
             because: vec!["no flow, no embryo".into(), "hash 0x1234: v2".into()],
         })
     }

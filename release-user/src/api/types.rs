@@ -147,6 +147,9 @@ pub struct InstanceCounters {
     pub superseded: u64,
     /// Removed because they were silent too long.
     pub expired: u64,
+    /// UDP flows removed after their timeout, which is how they end.
+    #[serde(default)]
+    pub timed_out: u64,
     /// Reset on the operator's order.
     pub forced: u64,
     /// SYNs the instance answered with RST.
@@ -157,6 +160,18 @@ pub struct InstanceCounters {
     pub unverified: u64,
     /// Handshakes whose entry was evicted.
     pub evicted: u64,
+    /// Of those placed: by a test rule or a test frontend.
+    #[serde(default)]
+    pub ruled: u64,
+    /// Of those placed: by the client's session.
+    #[serde(default)]
+    pub sticky: u64,
+    /// Datagrams placed one by one (conversation `datagram`).
+    #[serde(default)]
+    pub datagrams: u64,
+    /// QUIC connections that came from another address.
+    #[serde(default)]
+    pub migrated: u64,
     /// Packets, both directions.
     pub packets: u64,
     /// Bytes of those.
@@ -413,6 +428,9 @@ pub struct Explanation {
     pub instance: Option<String>,
     /// Generation.
     pub generation: Option<u32>,
+    /// The packet path's own name for what it would do, as in `maps dump REASONS`.
+    #[serde(default)]
+    pub reason: String,
     /// The steps that led there, for people.
     pub because: Vec<String>,
 }

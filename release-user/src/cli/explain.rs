@@ -27,7 +27,7 @@ pub(super) async fn explain(
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { decision, service, version, instance, generation, because } = explanation;
+    let Explanation { decision, service, version, instance, generation, because, .. } = explanation;
     let mut text = decision.clone();
     let place: Vec<&str> =
         [service, version, instance].into_iter().flatten().map(|s| &**s).collect();

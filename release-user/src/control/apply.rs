@@ -6,11 +6,11 @@
 use std::collections::{HashMap, HashSet};
 
 use bytemuck::Zeroable;
-use release_common::abi::{Backend, BackendRef, Endpoint4, FrontendRef, PortBits};
+use release_common::abi::{Backend, BackendRef, PortBits};
 
 use super::encode;
 use super::plan::{Desired, RingPlan, ServicePlan};
-use crate::kernel::{KernelError, Maps, RingHead};
+use crate::kernel::{At, Clock, KernelError, Maps, RingHead};
 
 /// Writes where the maps differ from `desired`; only service `scope`'s placement if given.
 ///
@@ -22,22 +22,42 @@ pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(
     let plans =
         || desired.services.iter().filter(move |(id, _)| scope.is_none_or(|scope| scope == **id));
     let (backend_ids, ports) = (encode::backend_ids(desired), encode::ports(desired));
+    let clock = Clock { hz: maps.meta()?.hz };
     add_ports(maps, &ports)?;
-    for (&id, plan) in plans() {
+    for (_, plan) in plans() {
         add_instances(maps, &backend_ids, plan)?;
-        put_in_force(maps, id, plan)?;
+        let service = encode::service(plan, clock);
+        if maps.service(plan.id)? != service {
+            maps.set_service(plan.id, service)?;
+        }
+    }
+    quic_ids(maps, desired)?;
+    // Rings before what leads to them; what is closed, before the split whose swap is the barrier.
+    let mut changed = HashSet::new();
+    for (&id, plan) in plans() {
+        if rings(maps, plan)? {
+            changed.insert(id);
+        }
+    }
+    rules(maps, desired)?;
+    change_frontends(maps, desired)?;
+    for (&id, plan) in plans() {
+        let split = encode::split(plan);
+        if changed.contains(&id) || maps.split(id)? != Some(split) {
+            maps.swap_split(id, split)?;
+        }
     }
     if scope.is_none() {
         let present = maps.backend_ids()?;
         for (at, value) in &backend_ids {
             if !present.contains(&(*at, *value)) {
-                maps.set_backend_id(*at, *value)?;
+                maps.set_backend_id(*at, Some(*value))?;
             }
         }
         frontends(maps, desired)?;
         for (at, _) in present {
             if !backend_ids.contains_key(&at) {
-                maps.remove_backend_id(at)?;
+                maps.set_backend_id(at, None)?;
             }
         }
         for which in [PortBits::FRONTENDS, PortBits::BACKENDS] {
@@ -67,7 +87,7 @@ fn add_ports(maps: &mut Maps, ports: &[PortBits; 2]) -> Result<(), KernelError> 
 
 fn add_instances(
     maps: &mut Maps,
-    backend_ids: &HashMap<Endpoint4, BackendRef>,
+    backend_ids: &HashMap<At, BackendRef>,
     plan: &ServicePlan,
 ) -> Result<(), KernelError> {
     let all = plan
@@ -75,30 +95,30 @@ fn add_instances(
         .iter()
         .flat_map(|version| version.instances.iter().map(move |instance| (version, instance)));
     for (version, instance) in all {
-        let Some(value) = encode::backend(plan, version, instance) else { continue };
+        let value = encode::backend(plan, version, instance);
         let backend = instance.backend;
         let present = maps.backend(backend)?;
-        if present != value {
-            // The id is new, or was freed by a run that was killed before it could clean up.
-            if present.endpoint() != value.endpoint() {
-                maps.reset_counters(backend)?;
-            }
-            maps.set_backend(backend, value)?;
-            // Before the first packet of it can be placed, replies must find their way back.
-            if let Some(reference) = backend_ids.get(&value.endpoint()) {
-                maps.set_backend_id(value.endpoint(), *reference)?;
+        if present == value {
+            continue;
+        }
+        // The id is new, or was freed by a run that was killed before it could clean up.
+        if (present.addr, present.port) != (value.addr, value.port) {
+            maps.reset_counters(backend)?;
+        }
+        maps.set_backend(backend, value)?;
+        // Before the first packet of it can be placed, replies must find their way back.
+        for protocol in plan.protocols() {
+            let at = At { socket: instance.addr, proto: protocol.number() };
+            if let Some(reference) = backend_ids.get(&at) {
+                maps.set_backend_id(at, Some(*reference))?;
             }
         }
-    }
-    let service = encode::service(plan);
-    if maps.service(plan.id)? != service {
-        maps.set_service(plan.id, service)?;
     }
     Ok(())
 }
 
-/// Rings first, then the split, always if any ring changed: its swap is the barrier.
-fn put_in_force(maps: &mut Maps, id: u32, plan: &ServicePlan) -> Result<(), KernelError> {
+/// Brings a service's rings up to date. Returns whether any changed.
+fn rings(maps: &mut Maps, plan: &ServicePlan) -> Result<bool, KernelError> {
     let mut changed = false;
     for (&ring, wanted) in &plan.rings {
         let head = RingHead { size: wanted.slots(), fingerprint: RingPlan::fingerprint(wanted) };
@@ -107,29 +127,59 @@ fn put_in_force(maps: &mut Maps, id: u32, plan: &ServicePlan) -> Result<(), Kern
             changed = true;
         }
     }
-    let split = encode::split(plan);
-    if changed || maps.split(id)? != Some(split) {
-        maps.swap_split(id, split)?;
+    Ok(changed)
+}
+
+fn rules(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
+    let present = maps.rules()?;
+    let wanted: HashMap<_, _> = desired.services.values().flat_map(encode::rules).collect();
+    for (at, _) in present.iter().filter(|(at, _)| !wanted.contains_key(at)) {
+        maps.set_rule(*at, None)?;
+    }
+    for (at, ring) in &wanted {
+        if !present.contains(&(*at, *ring)) {
+            maps.set_rule(*at, Some(*ring))?;
+        }
     }
     Ok(())
 }
 
-fn frontends(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
-    let present = maps.frontends()?;
-    let mut wanted = HashSet::new();
-    for (&id, plan) in &desired.services {
-        for frontend in encode::frontends(plan) {
-            let value = FrontendRef { service: id, flags: 0 };
-            wanted.insert(frontend);
-            if !present.contains(&(frontend, value)) {
-                maps.set_frontend(frontend, value)?;
-            }
+fn quic_ids(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
+    let present = maps.quic_ids()?;
+    let wanted: HashMap<_, _> = desired.services.values().flat_map(encode::quic_ids).collect();
+    for (key, _) in present.iter().filter(|(key, _)| !wanted.contains_key(key)) {
+        maps.remove_quic_id(*key)?;
+    }
+    for (key, backend) in &wanted {
+        if !present.contains(&(*key, *backend)) {
+            maps.set_quic_id(*key, *backend)?;
         }
     }
-    for (at, _) in present {
-        if !wanted.contains(&at) {
-            maps.remove_frontend(at)?;
+    Ok(())
+}
+
+/// Frontends that are there and lead elsewhere from now on.
+fn change_frontends(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
+    let present: HashMap<_, _> = maps.frontends()?.into_iter().collect();
+    for (at, value) in desired.services.values().flat_map(encode::frontends) {
+        if present.get(&at).is_some_and(|now| *now != value) {
+            maps.set_frontend(at, Some(value))?;
         }
+    }
+    Ok(())
+}
+
+/// Adds new frontends, when everything behind them is in place, and removes those that are gone.
+fn frontends(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
+    let present = maps.frontends()?;
+    let wanted: HashMap<_, _> = desired.services.values().flat_map(encode::frontends).collect();
+    for (at, value) in &wanted {
+        if !present.contains(&(*at, *value)) {
+            maps.set_frontend(*at, Some(*value))?;
+        }
+    }
+    for (at, _) in present.iter().filter(|(at, _)| !wanted.contains_key(at)) {
+        maps.set_frontend(*at, None)?;
     }
     Ok(())
 }

@@ -6,7 +6,6 @@ pub mod apply;
 pub mod commands;
 mod desired;
 mod encode;
-pub mod pending;
 pub mod plan;
 pub mod reconcile;
 pub mod settings;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use release_common::abi::FRONTENDS_PER_SERVICE;
+use release_common::abi::FRONTENDS_PER_FAMILY;
 
 use super::admit;
 use super::settings::Settings;
@@ -132,12 +132,12 @@ fn merge_frontends(next: &mut ServiceState, service: &Service) -> Result<(), Api
     }
     for family in Family::ALL {
         let count = next.places(family).len();
-        if count > FRONTENDS_PER_SERVICE {
+        if count > FRONTENDS_PER_FAMILY {
             return Err(ApiError::new(
                 ErrorCode::Conflict,
                 format!(
                     "service {}: {count} {family} frontends, of which some were taken away and \
-                     have flows; {FRONTENDS_PER_SERVICE} fit",
+                     have flows; {FRONTENDS_PER_FAMILY} fit",
                     next.name
                 ),
             )

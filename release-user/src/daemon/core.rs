@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::control::plan::Desired;
 use crate::control::reconcile::reconcile;
 use crate::control::state::{ServiceState, State};
-use crate::control::{apply, commands, pending};
+use crate::control::{apply, commands};
 use crate::kernel::{Clock, KernelError, Links, Loaded, Maps, Programs};
 use crate::net::netlink::Interface;
 use crate::net::sysctl::Found;
@@ -113,7 +113,6 @@ impl Core {
     /// # Errors
     /// As above.
     pub fn adopt_config(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
-        pending::refuse(&config)?;
         let epoch = self.maps.meta()?.evidence_epoch;
         let (state, changes) = reconcile(&self.state, &config, epoch)?;
         self.store_all(&state)?;

@@ -1,155 +1,142 @@
-//! Where a packet would go, and why: the same tables, the same functions, nothing changed.
+//! Where a packet would go, and why: the packet path's own programs are run on a made packet, in
+//! the variant that changes nothing.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
-use release_common::abi::{Be16, FlowKey4, Split};
-use release_common::placement::{FlowHash, version_of};
-use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
+use release_common::abi::Explained;
+use release_common::pipeline::Action;
+use release_common::reason::Reason;
+use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord};
 
 use super::core::Daemon;
+use super::made::first_packet;
 use crate::api::types::{ApiError, ErrorCode, ExplainQuery, Explanation};
+use crate::config::Protocol;
 use crate::control::state::State;
+use crate::kernel::Tuple;
 
 impl Daemon {
-    /// Explains where a SYN of this connection, or any packet of an existing one, would go.
+    /// Explains where the first packet of a connection, or any packet of an existing one, would go.
     ///
     /// # Errors
     /// Usage for addresses that cannot be read, or the kernel's.
     pub async fn explain_packet(&self, query: &ExplainQuery) -> Result<Explanation, ApiError> {
-        if !query.proto.eq_ignore_ascii_case("tcp") {
-            return Err(ApiError::new(
-                ErrorCode::Usage,
-                format!("protocol {}: only tcp is handled", query.proto),
-            ));
-        }
-        let (src, dst) = (address("SRC", &query.src)?, address("DST", &query.dst)?);
-        let key = FlowKey4::tcp(
-            (*src.ip()).into(),
-            Be16::new(src.port()),
-            (*dst.ip()).into(),
-            Be16::new(dst.port()),
-        );
-        let state = self.state().await;
+        let proto = match Protocol::parse(&query.proto.to_lowercase()) {
+            Ok(protocol) => protocol.number(),
+            Err(error) => {
+                let text = format!("protocol {}: {error}", query.proto);
+                return Err(ApiError::new(ErrorCode::Usage, text));
+            }
+        };
+        let (client, frontend) = (address("SRC", &query.src)?, address("DST", &query.dst)?);
+        let tuple = Tuple { client, frontend, proto };
+        let Some(frame) = first_packet(&tuple) else {
+            let text = format!("SRC {client}: is of another address family than DST {frontend}");
+            return Err(ApiError::new(ErrorCode::Usage, text).hint("no packet has both"));
+        };
+        // One at a time: the programs answer in a map.
+        let core = self.core.lock().await;
+        let ingress = core.attached().first().copied();
+        let run = tokio::task::block_in_place(|| self.programs.explain(&frame, ingress));
+        run.map_err(|error| ApiError::new(ErrorCode::Internal, format!("explain: {error}")))?;
+        let said = self.reader.explained()?;
+        let state = core.state.clone();
+        drop(core);
+        self.put_in_words(&state, &tuple, said)
+    }
+
+    fn put_in_words(
+        &self,
+        state: &State,
+        tuple: &Tuple,
+        said: Explained,
+    ) -> Result<Explanation, ApiError> {
+        let reason = Reason::ALL.get(said.reason as usize).copied();
+        let reason = reason.unwrap_or(Reason::BrokenReference);
         let mut out = Explanation {
             decision: String::new(),
             service: None,
             version: None,
             instance: None,
             generation: None,
+            reason: reason.name().to_owned(),
             because: Vec::new(),
         };
-        if self.by_entry(&state, &key, &mut out)? {
-            return Ok(out);
+        let frontends = self.reader.frontends()?;
+        let service = frontends.iter().find(|(at, _)| *at == tuple.at());
+        if let Some((_, at)) = service {
+            let service = state.services.iter().find(|service| service.id == at.service);
+            out.service = service.map(|service| service.name.clone());
+            out.generation = self.reader.split(at.service)?.map(|split| split.generation);
+            let name = out.service.as_deref().unwrap_or("?");
+            out.because.push(format!("{} is a frontend of service {name}", tuple.frontend));
         }
-        self.by_placement(&state, &key, dst, &mut out)?;
+        let entry = self.entry(tuple, &mut out)?;
+        name_instance(state, said.backend, &mut out);
+        let passes = said.action == Action::Pass as u32;
+        out.decision = match entry {
+            Some(kind) if said.backend != 0 => kind,
+            _ if said.backend != 0 => "placement",
+            _ if passes && out.service.is_none() => "not-ours",
+            _ => "refused",
+        }
+        .to_owned();
+        if out.decision == "not-ours" {
+            out.because.push(format!("{} is no service's frontend", tuple.frontend));
+        }
+        let what = match said.action {
+            action if action == Action::Pass as u32 => "passed on to this host's stack".to_owned(),
+            action if action == Action::Drop as u32 => "dropped".to_owned(),
+            action if action == Action::Send as u32 => {
+                format!("sent out of interface {}", said.ifindex)
+            }
+            _ => "sent out of the interface it came in by".to_owned(),
+        };
+        out.because.push(format!("{what}: {} ({})", reason.meaning().trim(), reason.name()));
         Ok(out)
     }
 
-    /// An existing flow or handshake decides. Returns whether there is one.
-    fn by_entry(
+    /// What there is under the packet's 5-tuple already.
+    fn entry(
         &self,
-        state: &State,
-        key: &FlowKey4,
+        tuple: &Tuple,
         out: &mut Explanation,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<Option<&'static str>, ApiError> {
         let (mut flow, mut embryo) = (None, None);
         self.reader.walk_embryos(|at, value| {
-            if at == key {
+            if at == tuple {
                 embryo = Some(*value);
             }
         })?;
         self.reader.walk_flows(|at, value| {
-            if at == key {
+            if at == tuple {
                 flow = Some(*value);
             }
         })?;
         if let Some(flow) = flow {
-            match FlowWord(flow.state).phase() {
-                Phase::Live => {
-                    out.because.push(format!(
-                        "a live flow placed by generation {} has this 4-tuple: it stays",
-                        flow.generation
-                    ));
-                    name_instance(state, flow.backend, out);
-                    out.decision = "flow".to_owned();
-                    out.generation = Some(flow.generation);
-                    return Ok(true);
-                }
-                _ => out.because.push(
-                    "a closed flow lingers under this 4-tuple: a SYN begins a new one".to_owned(),
-                ),
+            if FlowWord(flow.state).is_live() {
+                out.generation = Some(flow.generation);
+                out.because.push(format!(
+                    "a live flow placed by generation {} has this 5-tuple: it stays",
+                    flow.generation
+                ));
+                return Ok(Some("flow"));
             }
+            out.because.push(
+                "a closed flow lingers under this 5-tuple: a SYN begins a new one".to_owned(),
+            );
         }
         if let Some(embryo) = embryo
             && EmbryoWord(embryo.state).phase() != EmbryoPhase::Ended
         {
+            out.generation = Some(embryo.generation);
             out.because.push(format!(
                 "a handshake placed by generation {} is in progress: its packets stay",
                 embryo.generation
             ));
-            name_instance(state, embryo.backend, out);
-            out.decision = "embryo".to_owned();
-            out.generation = Some(embryo.generation);
-            return Ok(true);
+            return Ok(Some("embryo"));
         }
-        Ok(false)
-    }
-
-    /// The split and the rings in the kernel decide.
-    fn by_placement(
-        &self,
-        state: &State,
-        key: &FlowKey4,
-        dst: SocketAddrV4,
-        out: &mut Explanation,
-    ) -> Result<(), ApiError> {
-        let frontends = self.reader.frontends()?;
-        let Some((_, frontend)) = frontends.iter().find(|(at, _)| *at == dst.into()) else {
-            out.decision = "not-ours".to_owned();
-            out.because.push(format!("{dst} is no service's frontend: left to the host"));
-            return Ok(());
-        };
-        let service = state.services.iter().find(|service| service.id == frontend.service);
-        out.service = service.map(|service| service.name.clone());
-        out.because.push(format!(
-            "{dst} is a frontend of service {}",
-            out.service.as_deref().unwrap_or("?")
-        ));
-        let hash = FlowHash::of(key);
-        let split = self.reader.split(frontend.service)?.unwrap_or(Split::empty(0));
-        out.generation = Some(split.generation);
-        let Some(index) = version_of(&split, hash) else {
-            out.decision = "refused".to_owned();
-            out.because.push("no version has weight: when_empty decides".to_owned());
-            return Ok(());
-        };
-        let ring = split.entries[index as usize].ring;
-        let version = service.and_then(|s| s.versions.iter().find(|v| v.ring == ring));
-        out.version = version.map(|version| version.name.clone());
-        out.because.push(format!(
-            "hash {:#010x} falls on version {} in the split of generation {}",
-            hash.for_split(),
-            out.version.as_deref().unwrap_or("?"),
-            split.generation
-        ));
-        let slots = self.reader.ring(ring)?;
-        let slot = hash.slot(slots.len() as u32);
-        match slots.get(slot as usize) {
-            Some(&backend) if backend != 0 => {
-                name_instance(state, backend, out);
-                out.decision = "placement".to_owned();
-                out.because.push(format!(
-                    "slot {slot} of the version's ring of {} is instance {}",
-                    slots.len(),
-                    out.instance.as_deref().unwrap_or("?")
-                ));
-            }
-            _ => {
-                out.decision = "refused".to_owned();
-                out.because.push("the version has no serving instance".to_owned());
-            }
-        }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -163,9 +150,9 @@ fn name_instance(state: &State, backend: u32, out: &mut Explanation) {
     }
 }
 
-fn address(what: &str, text: &str) -> Result<SocketAddrV4, ApiError> {
+fn address(what: &str, text: &str) -> Result<SocketAddr, ApiError> {
     text.parse().map_err(|_| {
-        ApiError::new(ErrorCode::Usage, format!("{what} {text}: is not an IPv4 address and port"))
-            .hint("e.g. 198.51.100.7:40000")
+        ApiError::new(ErrorCode::Usage, format!("{what} {text}: is not an address and port"))
+            .hint("e.g. 198.51.100.7:40000 or [2001:db8::7]:40000")
     })
 }

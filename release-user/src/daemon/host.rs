@@ -9,7 +9,7 @@ use super::checks;
 use super::core::{Core, Daemon};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::XdpMode as Wanted;
-use crate::kernel::{AttachError, Attachment, XdpMode};
+use crate::kernel::{AttachError, Attachment, XdpMode, retire_stages};
 use crate::net::netlink::{self, Change, Interface};
 use crate::net::{ethtool, sysctl};
 
@@ -17,6 +17,8 @@ use crate::net::{ethtool, sysctl};
 const RENEW: Duration = Duration::from_secs(1);
 /// How long it lasts: with the daemon dead, the packet path asks the FIB again after this.
 const LEASE: Duration = Duration::from_secs(3);
+/// Longer than any packet takes from program to program.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 /// How often stale neighbours are checked.
 const NEIGHBOURS: Duration = Duration::from_secs(10);
 /// Key of the kernel settings found, in the store.
@@ -87,6 +89,7 @@ impl Core {
             }
         };
         self.maps.add_device(interface.index)?;
+        self.links.attach_egress(&mut self.loaded, interface.index, name)?;
         let line = match attachment {
             Attachment::Replaced => format!("{name}: program replaced in place"),
             Attachment::New(mode) => {
@@ -234,6 +237,14 @@ impl Daemon {
         core.bump_routing()
     }
 
+    /// Cached next hops are asked for anew, and so is this host's address towards each tunnel.
+    async fn routes_changed(&self) -> Result<(), ApiError> {
+        let mut core = self.core.lock().await;
+        core.bump_routing()?;
+        let tunnels = core.state.services.iter().any(|s| s.settings.mode.is_tunnel());
+        if tunnels && !core.down { core.apply_all() } else { Ok(()) }
+    }
+
     /// Follows netlink and renews the lease, until told to stop.
     pub async fn follow_host(self: Arc<Self>) {
         let mut changes = match netlink::watch() {
@@ -249,7 +260,7 @@ impl Daemon {
             let result = tokio::select! {
                 change = next_change(&mut changes) => match change {
                     Some(Change::Links) => self.refresh_interfaces().await,
-                    Some(Change::Routing) => self.core.lock().await.bump_routing(),
+                    Some(Change::Routing) => self.routes_changed().await,
                     // Nobody follows any more: the lease runs out, the rest goes on.
                     None => {
                         changes = None;
@@ -280,6 +291,18 @@ impl Daemon {
     async fn check_neighbours(&self) -> Result<(), ApiError> {
         let indices = self.core.lock().await.maps.devices();
         netlink::check_neighbours(&indices).await.map_err(netlink_error)
+    }
+}
+
+impl Daemon {
+    /// Lets go of the programs of earlier daemons, once no packet can be under way in them.
+    pub async fn retire_stages(self: Arc<Self>) {
+        tokio::time::sleep(UNDER_WAY).await;
+        let core = self.core.lock().await;
+        let done = core.loaded.program_id().and_then(|keep| retire_stages(&self.paths.bpffs, keep));
+        if let Err(error) = done {
+            log::warn!("programs of an earlier run stay: {error}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use release_common::abi::Split;
 
 use super::core::Daemon;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
+use crate::config::Mode;
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
 use crate::verdict::judge::{Facts, Judgement, judge};
@@ -84,7 +85,7 @@ impl Subject {
         }
         let mut start = 0;
         for entry in split.entries.iter().take(split.count as usize) {
-            if entry.ring == self.version.ring && entry.bound > start {
+            if self.version.rings().any(|ring| entry.rings.contains(&ring)) && entry.bound > start {
                 // It has a share: closed only if the instance is off the ring.
                 return self.instances.iter().all(|instance| !instance.in_ring());
             }
@@ -122,7 +123,7 @@ impl Daemon {
         let backends = subject.backends();
         let mut samples = Vec::new();
         // A busy target needs no long look.
-        let live = Walk::take(&self.reader)?.tally(&backends).flows;
+        let live = Walk::take(&self.reader, self.jiffies()?)?.tally(&backends).flows;
         let rounds = if live.active + live.embryonic > 0 { 1 } else { drain.samples() };
         for round in 0..rounds {
             if round > 0 {
@@ -143,14 +144,14 @@ impl Daemon {
         detached: Vec<String>,
     ) -> Result<Facts, ApiError> {
         let backends = subject.backends();
-        let mut walk = Walk::take(&self.reader)?;
+        let mut walk = Walk::take(&self.reader, self.jiffies()?)?;
         let mut after = Totals::read(&self.reader, &backends)?;
         for _ in 1..WALKS {
             if samples.last().map(Totals::live) == Some(after.live()) {
                 break;
             }
             samples.push(after);
-            walk = Walk::take(&self.reader)?;
+            walk = Walk::take(&self.reader, self.jiffies()?)?;
             after = Totals::read(&self.reader, &backends)?;
         }
         let now = self.jiffies()?;
@@ -173,9 +174,10 @@ impl Daemon {
             tally,
             entries: walk.entries,
             settle,
-            oldest: tally.oldest_opened_at.map(|opened| self.clock.age64(opened, now)),
+            oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
             detached,
+            one_way: matches!(subject.service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue),
         })
     }
 

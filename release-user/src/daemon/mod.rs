@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod host;
 mod idle;
+mod made;
 mod rates;
 mod reaper;
 mod report;
@@ -25,10 +26,11 @@ use self::core::{Core, Daemon};
 use crate::api::server;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, LogLevel};
-use crate::control::pending;
 use crate::control::reconcile::reconcile;
 use crate::control::state::State;
-use crate::kernel::{Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load};
+use crate::kernel::{
+    Capacities, Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load,
+};
 use crate::net::netlink;
 use crate::paths::Paths;
 use crate::store::{SqliteStore, Store};
@@ -63,13 +65,17 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
 
     let state = State { services: store.load()? };
     // A configuration that the state contradicts is refused before anything is made.
-    pending::refuse(&config)?;
     reconcile(&state, &config, 0)?;
     let capacity = config.daemon().flow_capacity().get();
     let mut loaded = load(
         &paths.bpffs,
-        capacity,
-        config.daemon().embryo_capacity().get(),
+        Capacities {
+            flows: capacity,
+            embryos: config.daemon().embryo_capacity().get(),
+            sessions: config.daemon().session_capacity().get(),
+            snat: config.daemon().snat_capacity().get(),
+            fragments: config.daemon().fragment_capacity().get(),
+        },
         log_level(&config, verbosity),
     )?;
     let log = loaded.log.take();
@@ -90,6 +96,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     };
     core.load_found()?;
     core.adopt_config(config)?;
+    log_verified(&core.loaded);
     // Only now, with everything in place, may packets come.
     let attached = core.attach_all(true)?;
     core.interfaces = netlink::interfaces().await.unwrap_or_default();
@@ -109,6 +116,19 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         daemon.events.publish("interface", None, None, line);
     }
     serve(daemon, listener, log).await
+}
+
+/// What the kernel's verifier made of the programs.
+fn log_verified(loaded: &crate::kernel::Loaded) {
+    for program in &loaded.verified {
+        log::debug!(
+            "{}: {} instructions verified, {} bytes of machine code, {} ms",
+            program.name,
+            program.instructions,
+            program.jited,
+            program.time.as_millis()
+        );
+    }
 }
 
 /// Checks the adopted whole, or begins a new one: an evidence epoch starts when the tables do.
@@ -177,6 +197,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
+    tasks.spawn(Arc::clone(&daemon).retire_stages());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;
     tasks.spawn(async move {

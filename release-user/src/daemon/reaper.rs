@@ -2,17 +2,17 @@
 //! orphaned instances that nothing names any more.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use release_common::abi::{Endpoint4, FlowKey4, reap_op};
-use release_common::tcp::word::FlowWord;
+use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
+use release_common::tcp::word::{End, FlowWord};
 
 use super::core::Daemon;
 use crate::api::types::ApiError;
-use crate::config::{Config, Family, Frontend};
+use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
 use crate::control::state::{InstanceState, State};
+use crate::kernel::{At, SessionAt, Tuple};
 use crate::verdict::walk::Walk;
 
 /// How often the tables are looked through.
@@ -22,12 +22,16 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a handshake may take: a Linux server gives up its SYN-ACKs after 63 s.
 const HANDSHAKE: Duration = Duration::from_secs(75);
+/// How long a connection whose instance answers the client directly is kept after the client's FIN:
+/// the instance's does not pass here, but the client's acknowledgements of what it still sends do.
+const ONE_WAY_FIN: Duration = Duration::from_secs(300);
 
-/// Keys to remove; flows by the silence in jiffies that a live one must have.
+/// Entries to remove; flows and embryos by the silence in jiffies that a live one must have.
 #[derive(Default)]
 struct Work {
-    flows: HashMap<u32, Vec<FlowKey4>>,
-    embryos: Vec<FlowKey4>,
+    flows: HashMap<u32, Vec<Tuple>>,
+    embryos: HashMap<u32, Vec<Tuple>>,
+    sessions: HashMap<u32, Vec<SessionAt>>,
 }
 
 impl Daemon {
@@ -36,17 +40,21 @@ impl Daemon {
     /// # Errors
     /// The kernel's.
     pub async fn reap(&self) -> Result<usize, ApiError> {
-        let limits = self.idle_limits().await;
+        let limits = self.timeouts().await;
         let work = self.find_work(&limits)?;
-        let (handshake, linger) = (self.clock.jiffies(HANDSHAKE), self.clock.jiffies(LINGER));
-        if !work.embryos.is_empty() {
-            self.programs.reap(reap_op::EMBRYOS, &work.embryos, handshake, handshake)?;
+        let linger = self.clock.jiffies(LINGER);
+        for (limit, tuples) in work.embryos {
+            self.programs.reap(reap_op::EMBRYOS, &tuples, limit, limit)?;
         }
+        for (limit, sessions) in work.sessions {
+            self.programs.reap_sessions(&sessions, limit)?;
+        }
+        self.programs.free_ports(&self.reader, self.clock, self.jiffies()?)?;
         let mut claimed = Vec::new();
-        for (limit, keys) in work.flows {
-            let keys = self.programs.reap(reap_op::CLAIM, &keys, limit, linger)?;
-            if !keys.is_empty() {
-                claimed.push((limit, keys));
+        for (limit, tuples) in work.flows {
+            let tuples = self.programs.reap(reap_op::CLAIM, &tuples, limit, linger)?;
+            if !tuples.is_empty() {
+                claimed.push((limit, tuples));
             }
         }
         if claimed.is_empty() {
@@ -55,29 +63,36 @@ impl Daemon {
         // One grace period: every program that looked before the claim has ended.
         tokio::task::block_in_place(grace_period);
         let mut removed = 0;
-        for (limit, keys) in claimed {
-            removed += self.programs.reap(reap_op::REAP, &keys, limit, linger)?.len();
+        for (limit, tuples) in claimed {
+            removed += self.programs.reap(reap_op::REAP, &tuples, limit, linger)?.len();
         }
         Ok(removed)
     }
 
-    /// Idle timeout in jiffies by instance id.
-    async fn idle_limits(&self) -> HashMap<u32, u32> {
+    /// Timeouts by instance id.
+    async fn timeouts(&self) -> HashMap<u32, Timeouts> {
         let core = self.core.lock().await;
-        let default = crate::config::IdleTimeout::DEFAULT.get();
-        core.state
-            .instances()
-            .map(|(service, _, instance)| {
-                let timeout = core
-                    .config
-                    .service(&service.name)
-                    .map_or(default, |service| service.idle_timeout().get());
-                (instance.backend, self.clock.jiffies(timeout))
-            })
+        let instances = core.state.instances();
+        instances
+            .map(|(service, _, instance)| (instance.backend, service.settings.timeouts))
             .collect()
     }
 
-    fn find_work(&self, limits: &HashMap<u32, u32>) -> Result<Work, ApiError> {
+    /// Silence in jiffies after which a live flow may go.
+    fn patience(&self, timeouts: &Timeouts, proto: u8, word: FlowWord) -> u32 {
+        let patience = if proto != IPPROTO_UDP {
+            let idle = timeouts.idle().get();
+            let finished = word.one_way() && word.fin_seen(End::Client);
+            if finished { idle.min(ONE_WAY_FIN) } else { idle }
+        } else if word.replied() || word.one_way() {
+            timeouts.udp().get()
+        } else {
+            timeouts.unreplied().get()
+        };
+        self.clock.jiffies(patience)
+    }
+
+    fn find_work(&self, limits: &HashMap<u32, Timeouts>) -> Result<Work, ApiError> {
         let now = self.jiffies()? as u32;
         let linger = self.clock.jiffies(LINGER);
         let handshake = self.clock.jiffies(HANDSHAKE);
@@ -86,31 +101,50 @@ impl Daemon {
             age >= limit && age < 1 << 31
         };
         let mut work = Work::default();
-        self.reader.walk_embryos(|key, embryo| {
-            if old(embryo.created, handshake) {
-                work.embryos.push(*key);
+        self.reader.walk_embryos(|at, embryo| {
+            let limit = match limits.get(&embryo.backend) {
+                Some(timeouts) if at.proto == IPPROTO_UDP => {
+                    self.clock.jiffies(timeouts.unreplied().get())
+                }
+                _ => handshake,
+            };
+            if old(embryo.created, limit) {
+                work.embryos.entry(limit).or_default().push(*at);
             }
         })?;
-        self.reader.walk_flows(|key, flow| {
+        self.reader.walk_flows(|at, flow| {
+            let word = FlowWord(flow.state);
             // An instance nobody knows: nothing can be said for its flows.
-            let limit = limits.get(&flow.backend).copied().unwrap_or(linger);
-            let wait = if FlowWord(flow.state).is_live() { limit } else { linger };
+            let known = limits.get(&flow.backend);
+            let limit = known.map_or(linger, |timeouts| self.patience(timeouts, at.proto, word));
+            let wait = if word.is_live() { limit } else { linger };
             if old(flow.last_packet, wait) {
-                work.flows.entry(limit).or_default().push(*key);
+                work.flows.entry(limit).or_default().push(*at);
             }
         })?;
+        let mut sessions = Vec::new();
+        self.reader.walk_sessions(|at, session| {
+            if SessionWord(session.state).live() == 0 {
+                sessions.push((at, session.last_seen));
+            }
+        })?;
+        for (at, last_seen) in sessions {
+            let limit = self.reader.service(at.service)?.session_timeout;
+            if old(last_seen, limit) {
+                work.sessions.entry(limit).or_default().push(at);
+            }
+        }
         Ok(work)
     }
 
     /// Frontends that some entry names.
-    fn used_frontends(&self) -> Result<HashSet<Endpoint4>, ApiError> {
+    fn used_frontends(&self) -> Result<HashSet<At>, ApiError> {
         let mut used = HashSet::new();
-        let of = |key: &FlowKey4| Endpoint4::tcp(key.frontend, key.frontend_port);
-        self.reader.walk_embryos(|key, _| {
-            used.insert(of(key));
+        self.reader.walk_embryos(|at, _| {
+            used.insert(at.at());
         })?;
-        self.reader.walk_flows(|key, _| {
-            used.insert(of(key));
+        self.reader.walk_flows(|at, _| {
+            used.insert(at.at());
         })?;
         Ok(used)
     }
@@ -126,11 +160,10 @@ impl Daemon {
             return Ok(());
         }
         let used = self.used_frontends()?;
-        let first = Walk::take(&self.reader)?;
-        let second = Walk::take(&self.reader)?;
+        let first = Walk::take(&self.reader, self.jiffies()?)?;
+        let second = Walk::take(&self.reader, self.jiffies()?)?;
         let named = |instance: &InstanceState| {
-            first.by_backend.contains_key(&instance.backend)
-                || second.by_backend.contains_key(&instance.backend)
+            first.names(instance.backend) || second.names(instance.backend)
         };
         let mut next = core.state.clone();
         let mut freed = Vec::new();
@@ -190,11 +223,8 @@ fn configured_frontends(config: &Config, service: &str) -> Vec<Frontend> {
     config.service(service).into_iter().flat_map(|service| service.all_frontends()).collect()
 }
 
-fn in_use(used: &HashSet<Endpoint4>, at: Frontend) -> bool {
-    match at.socket() {
-        SocketAddr::V4(socket) => used.contains(&Endpoint4::from(socket)),
-        SocketAddr::V6(_) => false,
-    }
+fn in_use(used: &HashSet<At>, at: Frontend) -> bool {
+    used.contains(&At { socket: at.socket(), proto: at.protocol().number() })
 }
 
 /// A service whose versions changed gets a new generation.

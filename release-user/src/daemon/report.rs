@@ -1,9 +1,8 @@
 //! Status, flows and instances, from state, walk and counters.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use release_common::abi::{Be16, Be32, Embryo, Flow, FlowKey4, GAUGE_ENTRIES};
+use release_common::abi::{Embryo, Flow, IPPROTO_UDP};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use super::core::{Daemon, lock};
@@ -14,6 +13,7 @@ use crate::api::types::{
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
+use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
 use crate::verdict::walk::{Totals, Walk};
 
@@ -39,10 +39,10 @@ impl Daemon {
             let found = service_mut(&mut state, name)?.clone();
             state.services = vec![found];
         }
-        let walk = Walk::take(&self.reader)?;
+        let walk = Walk::take(&self.reader, self.jiffies()?)?;
         let now = self.jiffies()?;
         let meta = self.reader.meta()?;
-        let entries = self.reader.gauge(GAUGE_ENTRIES)?.max(0);
+        let entries = self.reader.fullest_table()?.max(0);
         let alarm = nearly_full(entries, i64::from(meta.flow_capacity)).then(|| {
             format!(
                 "flow table {entries} of {}: new flows are refused when full",
@@ -245,22 +245,23 @@ struct Describer<'a> {
 }
 
 impl Describer<'_> {
-    fn flow(&self, key: &FlowKey4, flow: &Flow) -> Option<FlowLine> {
+    fn flow(&self, key: &Tuple, flow: &Flow) -> Option<FlowLine> {
         let word = FlowWord(flow.state);
         let state = match word.phase() {
             Phase::Live if word.half_closed() => "half-closed",
+            Phase::Live if key.proto == IPPROTO_UDP && !word.replied() => "unreplied",
             Phase::Live => "established",
             Phase::ClosedFin | Phase::ClosedRst | Phase::Dead => "closed",
         };
         let clock = self.daemon.clock;
         let mut line = self.line(key, flow.backend, flow.generation, state)?;
-        line.age_s = clock.age64(flow.opened_at, self.now).as_secs_f64();
+        line.age_s = clock.age_of_opening(flow.opened_at, self.now).as_secs_f64();
         line.last_packet_age_ms = millis(clock.age(flow.last_packet, self.now));
         line.last_data_age_ms = millis(clock.age(flow.last_data, self.now));
         Some(line)
     }
 
-    fn embryo(&self, key: &FlowKey4, embryo: &Embryo) -> Option<FlowLine> {
+    fn embryo(&self, key: &Tuple, embryo: &Embryo) -> Option<FlowLine> {
         let state = match EmbryoWord(embryo.state).phase() {
             EmbryoPhase::Trial => "trial",
             EmbryoPhase::Syn | EmbryoPhase::SynAck => "embryonic",
@@ -274,7 +275,7 @@ impl Describer<'_> {
         Some(line)
     }
 
-    fn line(&self, key: &FlowKey4, backend: u32, generation: u32, state: &str) -> Option<FlowLine> {
+    fn line(&self, key: &Tuple, backend: u32, generation: u32, state: &str) -> Option<FlowLine> {
         let (service, version, instance) =
             self.state.instances().find(|(_, _, instance)| instance.backend == backend)?;
         let fits = |wanted: &Option<String>, value: &str| {
@@ -288,10 +289,10 @@ impl Describer<'_> {
         {
             return None;
         }
-        let (client, frontend, protocol) = ends(key);
+        let protocol = if key.proto == IPPROTO_UDP { Protocol::Udp } else { Protocol::Tcp };
         Some(FlowLine {
-            client: client.to_string(),
-            frontend: frontend.to_string(),
+            client: key.client.to_string(),
+            frontend: key.frontend.to_string(),
             protocol: protocol.to_string(),
             service: service.name.clone(),
             version: version.name.clone(),
@@ -303,13 +304,6 @@ impl Describer<'_> {
             last_data_age_ms: 0,
         })
     }
-}
-
-/// Client, frontend and protocol of a flow.
-fn ends(key: &FlowKey4) -> (SocketAddr, SocketAddr, Protocol) {
-    let socket = |ip: Be32, port: Be16| SocketAddr::new(Ipv4Addr::from(ip).into(), port.get());
-    let protocol = if key.proto == Protocol::Udp.number() { Protocol::Udp } else { Protocol::Tcp };
-    (socket(key.client, key.client_port), socket(key.frontend, key.frontend_port), protocol)
 }
 
 fn millis(age: Duration) -> u64 {

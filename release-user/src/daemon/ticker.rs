@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use release_common::abi::{Event, GAUGE_ENTRIES};
+use release_common::abi::Event;
 
 use super::core::{Daemon, lock};
 use super::report::nearly_full;
@@ -121,7 +121,7 @@ impl Daemon {
 
     fn table_alarm(&self, reported: &mut Reported) -> Result<(), ApiError> {
         let capacity = i64::from(self.reader.meta()?.flow_capacity);
-        let entries = self.reader.gauge(GAUGE_ENTRIES)?;
+        let entries = self.reader.fullest_table()?;
         let high = nearly_full(entries, capacity);
         if high != reported.table {
             reported.table = high;
@@ -191,10 +191,7 @@ impl Daemon {
 
     /// Publishes an event of the packet path.
     pub fn kernel_event(&self, event: &Event) {
-        let client =
-            std::net::SocketAddrV4::new(event.key.client.into(), event.key.client_port.get());
-        let frontend =
-            std::net::SocketAddrV4::new(event.key.frontend.into(), event.key.frontend_port.get());
+        let (client, frontend) = event.ends();
         let name = self.core.try_lock().ok().and_then(|core| {
             core.state
                 .instances()

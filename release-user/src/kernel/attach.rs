@@ -61,7 +61,7 @@ pub enum AttachError {
 
 /// The pinned links of a data plane.
 pub struct Links {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Links {
@@ -146,11 +146,12 @@ impl Links {
         })
     }
 
-    /// Takes the program off an interface.
+    /// Takes the programs off an interface.
     ///
     /// # Errors
-    /// If the pin cannot be removed.
+    /// If a pin cannot be removed.
     pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
+        self.detach_egress(ifindex)?;
         let path = self.path(ifindex);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -166,7 +167,7 @@ fn occupied(error: &ProgramError) -> bool {
     matches!(errno(error), Some(libc::EBUSY | libc::EEXIST))
 }
 
-fn errno(error: &ProgramError) -> Option<i32> {
+pub(super) fn errno(error: &ProgramError) -> Option<i32> {
     match error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,

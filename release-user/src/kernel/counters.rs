@@ -1,7 +1,7 @@
 //! Counters, gauges and reasons.
 
 use bytemuck::Zeroable;
-use release_common::abi::{Counters, UserCounters};
+use release_common::abi::{Counters, GAUGE_ENTRIES, ServiceCounters, UserCounters};
 use release_common::reason::Reason;
 
 use super::maps::{element, io_error};
@@ -57,9 +57,29 @@ impl Maps {
         element!(self.user_counters, "USER_COUNTERS", backend)
     }
 
+    /// New flows that a service refused, added up over the CPUs.
+    pub fn service_counters(&self, service: u32) -> Result<ServiceCounters, KernelError> {
+        let values =
+            self.service_counters.get(&service, 0).map_err(map_error("SERVICE_COUNTERS"))?;
+        let mut total = ServiceCounters::zeroed();
+        for value in values.iter() {
+            let words: &mut [u64; ServiceCounters::FIELDS] = bytemuck::cast_mut(&mut total);
+            let other: &[u64; ServiceCounters::FIELDS] = bytemuck::cast_ref(&value.0);
+            for (word, add) in words.iter_mut().zip(other) {
+                *word = word.wrapping_add(*add);
+            }
+        }
+        Ok(total)
+    }
+
     /// A gauge; negative values are a race or a bug and shown as they are.
     pub fn gauge(&self, index: u32) -> Result<i64, KernelError> {
         element!(self.gauges, "GAUGES", index).map(|gauge| gauge.value as i64)
+    }
+
+    /// Entries of the fuller of the two flow tables.
+    pub fn fullest_table(&self) -> Result<i64, KernelError> {
+        Ok(self.gauge(GAUGE_ENTRIES)?.max(self.gauge(GAUGE_ENTRIES + 1)?))
     }
 
     /// Packets by reason.

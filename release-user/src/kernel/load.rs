@@ -2,22 +2,66 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use aya::programs::Xdp;
+use aya::maps::{MapData, ProgramArray};
+use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
+use release_common::abi::stages;
 
-use super::{KernelError, KernelLog, Maps, SPECS, chain, is_pinned};
+use super::{KernelError, KernelLog, Maps, SPECS, chain, is_pinned, map_error};
 
 /// The object that `build.rs` compiled.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/release"));
 
 /// Name of the program on interfaces.
 pub(super) const XDP: &str = "release_xdp";
-/// Name of the program that user space runs.
-pub(super) const REAP: &str = "release_reap";
+/// Name of the program for what the host sends.
+pub(super) const TC: &str = "release_tc";
+/// Name of the program that says what would become of a packet.
+pub(super) const EXPLAIN: &str = "release_explain";
+/// Names of the programs that user space has remove entries: IPv4's and IPv6's.
+pub(super) const REAP: [&str; 2] = ["release_reap", "release_reap6"];
 /// Folder of pinned programs.
 pub const PROGRAMS: &str = "programs";
+/// Programs that are pinned: the others are held by the maps of stages.
+const PINNED: [&str; 4] = [XDP, EXPLAIN, REAP[0], REAP[1]];
+
+/// Sizes of the tables whose capacity the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacities {
+    /// Flows, in each address family.
+    pub flows: u32,
+    /// Embryos, in each address family.
+    pub embryos: u32,
+    /// Client sessions.
+    pub sessions: u32,
+    /// Translated sources, in each address family.
+    pub snat: u32,
+    /// Fragmented packets in transit, in each address family.
+    pub fragments: u32,
+}
+
+impl Capacities {
+    /// For tests and tools: these flows and embryos, little of everything else.
+    pub const fn small(flows: u32, embryos: u32) -> Self {
+        Self { flows, embryos, sessions: 1024, snat: 1024, fragments: 256 }
+    }
+}
+
+/// What loading a program took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The program.
+    pub name: String,
+    /// Instructions that the verifier went through (0 before Linux 5.16).
+    pub instructions: u32,
+    /// Bytes of machine code.
+    pub jited: u32,
+    /// How long the kernel took.
+    pub time: Duration,
+}
 
 /// Programs just loaded.
 pub struct Loaded {
@@ -27,6 +71,8 @@ pub struct Loaded {
     pub created: bool,
     /// Records of the kernel programs' log.
     pub log: Option<KernelLog>,
+    /// What loading each program took.
+    pub verified: Vec<Verified>,
 }
 
 /// Removes the maps of a first start that was cut short before anything used them: some may be
@@ -57,12 +103,7 @@ pub fn discard_unfinished(bpffs: &Path) -> Result<(), KernelError> {
 ///
 /// # Errors
 /// [`KernelError::Incompatible`] if what is pinned does not fit; nothing is changed then.
-pub fn load(
-    bpffs: &Path,
-    flow_capacity: u32,
-    embryo_capacity: u32,
-    log_level: u8,
-) -> Result<Loaded, KernelError> {
+pub fn load(bpffs: &Path, capacities: Capacities, log_level: u8) -> Result<Loaded, KernelError> {
     let created = match Maps::open(bpffs) {
         Ok(_) => false,
         Err(KernelError::Absent { .. }) => true,
@@ -75,15 +116,22 @@ pub fn load(
     for (name, path) in &pins {
         loader.map_pin_path(name, path.as_path());
     }
+    for family in ["4", "6"] {
+        loader
+            .map_max_entries(sized("FLOWS", family), capacities.flows)
+            .map_max_entries(sized("EMBRYOS", family), capacities.embryos)
+            .map_max_entries(sized("SNAT", family), capacities.snat)
+            .map_max_entries(sized("FRAGMENTS", family), capacities.fragments);
+    }
     let mut ebpf = loader
-        .map_max_entries("FLOWS4", flow_capacity)
-        .map_max_entries("EMBRYOS4", embryo_capacity)
+        .map_max_entries("SESSIONS", capacities.sessions)
         .override_global(aya_log::LEVEL, &log_level, true)
         .load(OBJECT)
         .map_err(|error| program_error("release", &error))?;
-    for name in [XDP, REAP] {
+    let verified = verify(&mut ebpf)?;
+    link_stages(&mut ebpf, bpffs)?;
+    for name in PINNED {
         let program = xdp(&mut ebpf, name)?;
-        program.load().map_err(|error| program_error(name, &error))?;
         // Aside, then in place: a reader finds the old program or the new one.
         let (aside, place) =
             (bpffs.join(PROGRAMS).join(format!("{name}_new")), bpffs.join(PROGRAMS).join(name));
@@ -97,7 +145,94 @@ pub fn load(
         let logger = EbpfLogger::init(&mut ebpf).map_err(|error| program_error("log", &error))?;
         Some(KernelLog(logger))
     };
-    Ok(Loaded { ebpf, created, log })
+    Ok(Loaded { ebpf, created, log, verified })
+}
+
+/// Name of a table that the configuration sizes.
+fn sized(table: &str, family: &str) -> &'static str {
+    let wanted = [table, family].concat();
+    SPECS.iter().map(|spec| spec.name).find(|name| *name == wanted).unwrap_or_default()
+}
+
+/// Loads every program of the object.
+fn verify(ebpf: &mut Ebpf) -> Result<Vec<Verified>, KernelError> {
+    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+    let mut verified = Vec::with_capacity(names.len());
+    for name in names {
+        let begin = Instant::now();
+        let info = if let Ok(program) = xdp(ebpf, &name) {
+            program.load().and_then(|()| program.info())
+        } else {
+            let program = classifier(ebpf, &name)?;
+            program.load().and_then(|()| program.info())
+        };
+        let time = begin.elapsed();
+        let info: ProgramInfo = info.map_err(|error| program_error(&name, &error))?;
+        verified.push(Verified {
+            name,
+            instructions: info.verified_instruction_count().unwrap_or(0),
+            jited: info.size_jitted(),
+            time,
+        });
+    }
+    verified.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(verified)
+}
+
+/// Puts the stages' programs in their places. Each load has maps of its own for them, pinned under
+/// the id of its entry point: a packet never goes on in a program of another build, and the kernel
+/// empties such a map when nobody holds it any more.
+fn link_stages(ebpf: &mut Ebpf, bpffs: &Path) -> Result<(), KernelError> {
+    let id = xdp(ebpf, XDP)?.info().map_err(|error| program_error(XDP, &error))?.id();
+    let mut places = Vec::new();
+    for (run, prefix) in (0..).zip(stages::RUNS) {
+        for (family, version) in [4, 6].into_iter().enumerate() {
+            for (stage, name) in (0..).zip(stages::NAMES) {
+                let place = stages::place(run, family, stage);
+                places.push(("PROGRAMS", place, format!("{prefix}{version}_{name}")));
+                if run == 0 && stages::TC.contains(&name) {
+                    places.push(("TC_PROGRAMS", place, format!("tc{version}_{name}")));
+                }
+            }
+        }
+    }
+    for map in ["PROGRAMS", "TC_PROGRAMS"] {
+        let taken = ebpf.take_map(map).ok_or_else(|| absent(map))?;
+        let mut array: ProgramArray<MapData> = taken.try_into().map_err(map_error(map))?;
+        for (_, place, name) in places.iter().filter(|(of, _, _)| *of == map) {
+            let fd = program_fd(ebpf, name)?;
+            array.set(*place, &fd, 0).map_err(map_error(map))?;
+        }
+        let path = bpffs.join(PROGRAMS).join(format!("{map}_{id}"));
+        array.pin(&path).map_err(|error| pin_error(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn program_fd(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd, KernelError> {
+    let fd = match xdp(ebpf, name) {
+        Ok(program) => program.fd().and_then(|fd| Ok(fd.try_clone()?)),
+        Err(_) => classifier(ebpf, name)?.fd().and_then(|fd| Ok(fd.try_clone()?)),
+    };
+    fd.map_err(|error| program_error(name, &error))
+}
+
+/// Lets go of the stages of earlier loads. For when no interface runs their entry points any more,
+/// and a packet that was under way has arrived.
+///
+/// # Errors
+/// If a pin cannot be removed.
+pub fn retire_stages(bpffs: &Path, keep: u32) -> Result<(), KernelError> {
+    let folder = bpffs.join(PROGRAMS);
+    let entries = fs::read_dir(&folder).map_err(|error| pin_error(&folder, &error))?;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.split_once("PROGRAMS_")?.1.parse::<u32>().ok());
+        if id.is_some_and(|id| id != keep) {
+            fs::remove_file(entry.path()).map_err(|error| pin_error(&entry.path(), &error))?;
+        }
+    }
+    Ok(())
 }
 
 impl Loaded {
@@ -117,6 +252,17 @@ fn absent(name: &str) -> KernelError {
 
 /// One of the programs.
 pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, KernelError> {
+    ebpf.program_mut(name)
+        .ok_or_else(|| absent(name))?
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| program_error(name, &error))
+}
+
+/// One of the TC programs.
+pub(super) fn classifier<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> Result<&'a mut SchedClassifier, KernelError> {
     ebpf.program_mut(name)
         .ok_or_else(|| absent(name))?
         .try_into()

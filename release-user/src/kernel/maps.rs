@@ -1,19 +1,19 @@
 //! Typed access to the pinned maps.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use bytemuck::{Pod, Zeroable};
 use release_common::abi::{
-    Backend, BackendRef, Counters, Embryo, Endpoint4, Flow, FlowKey4, FrontendRef, Gauge, Meta,
-    PortBits, RING_BLOCK, RingBlock, Service, Split, UserCounters,
+    Addr6, Backend, Be32, Counters, Explained, Gauge, Meta, PortBits, QuicKey, RING_BLOCK,
+    RingBlock, Service, ServiceCounters, Split, UserCounters,
 };
 
+use super::family::FamilyMaps;
 use super::pod::Abi;
-use super::{EventRing, KernelError, batch, map_error, spec};
+use super::{EventRing, KernelError, map_error, spec};
 
 /// BPF_F_INNER_MAP (Linux 5.10): the inner map's size may differ from the template's.
 const INNER_MAP: u32 = 1 << 12;
@@ -45,16 +45,18 @@ pub struct Maps {
     bpffs: PathBuf,
     meta: Array<MapData, Abi<Meta>>,
     ports: Array<MapData, Abi<PortBits>>,
-    frontends: HashMap<MapData, Abi<Endpoint4>, Abi<FrontendRef>>,
+    pub(super) v4: FamilyMaps<Be32>,
+    pub(super) v6: FamilyMaps<Addr6>,
     services: Array<MapData, Abi<Service>>,
     splits: ArrayOfMaps<MapData, Array<MapData, Abi<Split>>>,
     rings: ArrayOfMaps<MapData, Array<MapData, Abi<RingBlock>>>,
     backends: Array<MapData, Abi<Backend>>,
-    backend_ids: HashMap<MapData, Abi<Endpoint4>, Abi<BackendRef>>,
-    flows: MapData,
-    embryos: MapData,
+    quic_ids: HashMap<MapData, Abi<QuicKey>, u32>,
+    pub(super) sessions: MapData,
+    explained: Array<MapData, Abi<Explained>>,
     pub(super) counters: PerCpuArray<MapData, Abi<Counters>>,
     pub(super) user_counters: Array<MapData, Abi<UserCounters>>,
+    pub(super) service_counters: PerCpuArray<MapData, Abi<ServiceCounters>>,
     pub(super) gauges: Array<MapData, Abi<Gauge>>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
     devices: DevMapHash<MapData>,
@@ -83,16 +85,18 @@ impl Maps {
             bpffs: bpffs.to_owned(),
             meta: typed(bpffs, "META", Map::Array)?,
             ports: typed(bpffs, "PORTS", Map::Array)?,
-            frontends: typed(bpffs, "FRONTENDS", Map::HashMap)?,
+            v4: FamilyMaps::open(bpffs)?,
+            v6: FamilyMaps::open(bpffs)?,
             services: typed(bpffs, "SERVICES", Map::Array)?,
             splits: typed(bpffs, "SPLITS", Map::ArrayOfMaps)?,
             rings: typed(bpffs, "RINGS", Map::ArrayOfMaps)?,
             backends: typed(bpffs, "BACKENDS", Map::Array)?,
-            backend_ids: typed(bpffs, "BACKEND_IDS", Map::HashMap)?,
-            flows: pinned(bpffs, "FLOWS4")?,
-            embryos: pinned(bpffs, "EMBRYOS4")?,
+            quic_ids: typed(bpffs, "QUIC_IDS", Map::HashMap)?,
+            sessions: pinned(bpffs, "SESSIONS")?,
+            explained: typed(bpffs, "EXPLAINED", Map::Array)?,
             counters: typed(bpffs, "COUNTERS", Map::PerCpuArray)?,
             user_counters: typed(bpffs, "USER_COUNTERS", Map::Array)?,
+            service_counters: typed(bpffs, "SERVICE_COUNTERS", Map::PerCpuArray)?,
             gauges: typed(bpffs, "GAUGES", Map::Array)?,
             reasons: typed(bpffs, "REASONS", Map::PerCpuArray)?,
             devices: typed(bpffs, "DEVICES", Map::DevMapHash)?,
@@ -144,21 +148,6 @@ impl Maps {
     /// Replaces a bitmap of ports.
     pub fn set_ports(&mut self, which: u32, bits: PortBits) -> Result<(), KernelError> {
         self.ports.set(which, Abi(bits), 0).map_err(map_error("PORTS"))
-    }
-
-    /// All frontends.
-    pub fn frontends(&self) -> Result<Vec<(Endpoint4, FrontendRef)>, KernelError> {
-        pairs(&self.frontends, "FRONTENDS")
-    }
-
-    /// Adds or replaces a frontend.
-    pub fn set_frontend(&mut self, at: Endpoint4, value: FrontendRef) -> Result<(), KernelError> {
-        self.frontends.insert(Abi(at), Abi(value), 0).map_err(map_error("FRONTENDS"))
-    }
-
-    /// Removes a frontend.
-    pub fn remove_frontend(&mut self, at: Endpoint4) -> Result<(), KernelError> {
-        self.frontends.remove(&Abi(at)).map_err(map_error("FRONTENDS"))
     }
 
     /// A service.
@@ -247,29 +236,25 @@ impl Maps {
         self.backends.set(id, Abi(value), 0).map_err(map_error("BACKENDS"))
     }
 
-    /// All instance addresses.
-    pub fn backend_ids(&self) -> Result<Vec<(Endpoint4, BackendRef)>, KernelError> {
-        pairs(&self.backend_ids, "BACKEND_IDS")
+    /// Instances by QUIC server id.
+    pub fn quic_ids(&self) -> Result<Vec<(QuicKey, u32)>, KernelError> {
+        let pairs = self.quic_ids.iter();
+        pairs.map(|pair| pair.map(|(k, v)| (k.0, v)).map_err(map_error("QUIC_IDS"))).collect()
     }
 
-    /// Adds or replaces an instance address.
-    pub fn set_backend_id(&mut self, at: Endpoint4, value: BackendRef) -> Result<(), KernelError> {
-        self.backend_ids.insert(Abi(at), Abi(value), 0).map_err(map_error("BACKEND_IDS"))
+    /// Adds or replaces a QUIC server id.
+    pub fn set_quic_id(&mut self, key: QuicKey, backend: u32) -> Result<(), KernelError> {
+        self.quic_ids.insert(Abi(key), backend, 0).map_err(map_error("QUIC_IDS"))
     }
 
-    /// Removes an instance address.
-    pub fn remove_backend_id(&mut self, at: Endpoint4) -> Result<(), KernelError> {
-        self.backend_ids.remove(&Abi(at)).map_err(map_error("BACKEND_IDS"))
+    /// Removes a QUIC server id.
+    pub fn remove_quic_id(&mut self, key: QuicKey) -> Result<(), KernelError> {
+        self.quic_ids.remove(&Abi(key)).map_err(map_error("QUIC_IDS"))
     }
 
-    /// Calls `each` for every flow.
-    pub fn walk_flows(&self, each: impl FnMut(&FlowKey4, &Flow)) -> Result<(), KernelError> {
-        batch::walk(self.flows.fd().as_fd(), each).map_err(io_error("FLOWS4"))
-    }
-
-    /// Calls `each` for every embryo.
-    pub fn walk_embryos(&self, each: impl FnMut(&FlowKey4, &Embryo)) -> Result<(), KernelError> {
-        batch::walk(self.embryos.fd().as_fd(), each).map_err(io_error("EMBRYOS4"))
+    /// The last answer of the explaining programs.
+    pub fn explained(&self) -> Result<Explained, KernelError> {
+        element!(self.explained, "EXPLAINED", 0)
     }
 
     /// Lets packets be redirected to an interface.
@@ -304,18 +289,18 @@ pub(super) fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError 
     move |error| KernelError::Map { name: name.to_owned(), why: error.to_string() }
 }
 
-fn pinned(bpffs: &Path, name: &str) -> Result<MapData, KernelError> {
+pub(super) fn pinned(bpffs: &Path, name: &str) -> Result<MapData, KernelError> {
     MapData::from_pin(bpffs.join(name)).map_err(map_error(name))
 }
 
-fn typed<T>(bpffs: &Path, name: &str, kind: fn(MapData) -> Map) -> Result<T, KernelError>
+pub(super) fn typed<T>(bpffs: &Path, name: &str, kind: fn(MapData) -> Map) -> Result<T, KernelError>
 where
     T: TryFrom<Map, Error = aya::maps::MapError>,
 {
     kind(pinned(bpffs, name)?).try_into().map_err(map_error(name))
 }
 
-fn pairs<K: Pod + Eq, V: Pod>(
+pub(super) fn pairs<K: Pod + Eq, V: Pod>(
     map: &HashMap<MapData, Abi<K>, Abi<V>>,
     name: &'static str,
 ) -> Result<Vec<(K, V)>, KernelError> {

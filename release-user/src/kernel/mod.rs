@@ -6,6 +6,8 @@
 mod attach;
 mod batch;
 mod counters;
+mod egress;
+mod family;
 mod load;
 mod maps;
 mod pod;
@@ -14,9 +16,12 @@ mod rings;
 mod spec;
 
 pub use attach::{AttachError, Attachment, LINKS, Links, XdpMode};
-pub use load::{Loaded, PROGRAMS, discard_unfinished, load, program_name};
+pub use family::{At, RuleAt, SessionAt, Tuple};
+pub use load::{
+    Capacities, Loaded, PROGRAMS, Verified, discard_unfinished, load, program_name, retire_stages,
+};
 pub use maps::{Maps, PinnedMap, RingHead, is_pinned};
-pub use programs::{Clock, Programs, XdpRun, verified_instructions};
+pub use programs::{Clock, Programs, XdpRun};
 pub use rings::{EventRing, KernelLog};
 pub use spec::{MapSpec, SPECS};
 

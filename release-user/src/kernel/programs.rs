@@ -5,29 +5,22 @@ use std::time::Duration;
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::xdp::XdpAttachType;
-use bytemuck::Zeroable;
-use release_common::abi::{FlowKey4, Reap, reap_op, reap_result};
+use bytemuck::{Pod, Zeroable};
+use release_common::abi::{
+    Addr6, Address, Be32, Flow, FlowKey, Reap, SessionKey, SnatKey, SnatOwner,
+    opened_at as opened_at_units, reap_op, reap_result,
+};
+use release_common::pipeline::SNAT_KEPT_SECONDS;
 
-use super::KernelError;
-use super::load::{PROGRAMS, REAP, XDP, program_error};
+use super::family::{FamilyMaps, SessionAt, Tuple, session_key};
+use super::load::{EXPLAIN, PROGRAMS, REAP, XDP, program_error};
+use super::{KernelError, Maps};
 
 /// The pinned programs.
 pub struct Programs {
     xdp: Xdp,
-    reap: Xdp,
-}
-
-/// Instructions the verifier went through for the packet program.
-///
-/// # Errors
-/// If the program is not pinned, or the kernel does not tell (before Linux 5.16).
-pub fn verified_instructions(bpffs: &Path) -> Result<u32, KernelError> {
-    let info = aya::programs::ProgramInfo::from_pin(bpffs.join(PROGRAMS).join(XDP))
-        .map_err(|error| program_error(XDP, &error))?;
-    info.verified_instruction_count().ok_or_else(|| KernelError::Program {
-        name: XDP.to_owned(),
-        why: "the kernel does not count".to_owned(),
-    })
+    explain: Xdp,
+    reap: [Xdp; 2],
 }
 
 /// Result of running the packet program on a frame.
@@ -49,7 +42,8 @@ impl Programs {
             Xdp::from_pin(bpffs.join(PROGRAMS).join(name), XdpAttachType::Interface)
                 .map_err(|error| program_error(name, &error))
         };
-        Ok(Self { xdp: open(XDP)?, reap: open(REAP)? })
+        let reap = [open(REAP[0])?, open(REAP[1])?];
+        Ok(Self { xdp: open(XDP)?, explain: open(EXPLAIN)?, reap })
     }
 
     /// Runs the packet program once on a frame, as if it had come in by the loopback interface.
@@ -57,15 +51,22 @@ impl Programs {
     /// # Errors
     /// The kernel's, e.g. for a frame shorter than 14 bytes.
     pub fn run_packet(&self, frame: &[u8]) -> Result<XdpRun, KernelError> {
-        let mut out = vec![0; frame.len() + 256];
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ..TestRunOptions::new()
-        };
-        let result = self.xdp.test_run(options).map_err(|error| program_error(XDP, &error))?;
-        out.truncate(result.data_size_out as usize);
-        Ok(XdpRun { action: result.return_value, frame: out })
+        run(&self.xdp, XDP, frame, None)
+    }
+
+    /// Runs the explaining program on a frame: the frame comes back as the packet path would send
+    /// it, no map changes, and [`Maps::explained`] says the rest. One at a time. `ingress`: the
+    /// interface it would come in by, on which routes may depend; loopback if not given.
+    ///
+    /// # Errors
+    /// The kernel's, e.g. for a frame shorter than 14 bytes.
+    pub fn explain(&self, frame: &[u8], ingress: Option<u32>) -> Result<XdpRun, KernelError> {
+        // An interface without receive queues of its own cannot be named.
+        match ingress {
+            Some(_) => run(&self.explain, EXPLAIN, frame, ingress)
+                .or_else(|_| run(&self.explain, EXPLAIN, frame, None)),
+            None => run(&self.explain, EXPLAIN, frame, None),
+        }
     }
 
     /// Jiffies now.
@@ -76,34 +77,93 @@ impl Programs {
         let mut packet = vec![0u8; 64];
         let head = Reap { op: reap_op::CLOCK, ..Reap::zeroed() };
         packet[..size_of::<Reap>()].copy_from_slice(bytemuck::bytes_of(&head));
-        let out = self.run_reaper(&packet)?;
+        let out = self.run_reaper(0, &packet)?;
         let at = size_of::<Reap>();
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&out[at..at + 8]);
         Ok(u64::from_ne_bytes(bytes))
     }
 
-    /// Runs one of [`reap_op`] over keys; returns those it was done to. `limit` (live flows,
-    /// embryos) and `linger` (closed flows) are in jiffies.
+    /// Runs one of [`reap_op`] over flows or embryos; returns those it was done to. `limit` (live
+    /// flows, embryos) and `linger` (closed flows) are in jiffies.
     ///
     /// # Errors
     /// The kernel's.
     pub fn reap(
         &self,
         op: u32,
-        keys: &[FlowKey4],
+        tuples: &[Tuple],
         limit: u32,
         linger: u32,
-    ) -> Result<Vec<FlowKey4>, KernelError> {
+    ) -> Result<Vec<Tuple>, KernelError> {
+        let v4: Vec<FlowKey<Be32>> = tuples.iter().filter_map(Tuple::key).collect();
+        let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
+        let done4 = self.order(0, op, &v4, limit, linger)?;
+        let done6 = self.order(1, op, &v6, limit, linger)?;
+        Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
+    }
+
+    /// Removes sessions that have no live flow and were silent for `limit` jiffies. Returns how
+    /// many went.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reap_sessions(&self, sessions: &[SessionAt], limit: u32) -> Result<usize, KernelError> {
+        let keys: Vec<SessionKey> = sessions.iter().map(session_key).collect();
+        Ok(self.order(0, reap_op::SESSIONS, &keys, limit, limit)?.len())
+    }
+
+    /// Gives back translated sources whose flow is gone. Returns how many there were.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn free_ports(&self, maps: &Maps, clock: Clock, now: u64) -> Result<usize, KernelError> {
+        let limit = clock.jiffies(Duration::from_secs(u64::from(SNAT_KEPT_SECONDS)));
+        let v4 = self.free_ports_of::<Be32>(0, &maps.v4, limit, now)?;
+        Ok(v4 + self.free_ports_of::<Addr6>(1, &maps.v6, limit, now)?)
+    }
+
+    fn free_ports_of<A: Address>(
+        &self,
+        family: usize,
+        maps: &FamilyMaps<A>,
+        limit: u32,
+        now: u64,
+    ) -> Result<usize, KernelError>
+    where
+        release_common::abi::Endpoint<A>: Pod,
+        release_common::abi::RuleKey<A>: Pod,
+        FlowKey<A>: Pod,
+        SnatKey<A>: Pod,
+        SnatOwner<A>: Pod,
+    {
+        let mut old = Vec::new();
+        maps.walk_snat(|key, owner| {
+            if (now as u32).wrapping_sub(owner.claimed) >= limit {
+                old.push(*key);
+            }
+        })?;
+        Ok(self.order(family, reap_op::SNAT, &old, limit, limit)?.len())
+    }
+
+    /// Has a reaper program do something to keys; returns those it was done to.
+    fn order<K: Pod>(
+        &self,
+        family: usize,
+        op: u32,
+        keys: &[K],
+        limit: u32,
+        linger: u32,
+    ) -> Result<Vec<K>, KernelError> {
         let mut done = Vec::new();
-        for part in keys.chunks(Reap::BATCH) {
+        for part in keys.chunks(Reap::BYTES / size_of::<K>()) {
             let head = Reap { op, count: part.len() as u32, limit, linger };
             let mut packet = bytemuck::bytes_of(&head).to_vec();
             packet.extend_from_slice(bytemuck::cast_slice(part));
             packet.resize(packet.len().max(64), 0);
-            let out = self.run_reaper(&packet)?;
+            let out = self.run_reaper(family, &packet)?;
             for (index, key) in part.iter().enumerate() {
-                let last = size_of::<Reap>() + (index + 1) * size_of::<FlowKey4>() - 1;
+                let last = size_of::<Reap>() + (index + 1) * size_of::<K>() - 1;
                 if out.get(last) == Some(&reap_result::DONE) {
                     done.push(*key);
                 }
@@ -112,23 +172,54 @@ impl Programs {
         Ok(done)
     }
 
-    fn run_reaper(&self, packet: &[u8]) -> Result<Vec<u8>, KernelError> {
-        let mut out = vec![0; packet.len()];
-        let options = TestRunOptions {
-            data_in: Some(packet),
-            data_out: Some(&mut out),
-            ..TestRunOptions::new()
-        };
-        let result = self.reap.test_run(options).map_err(|error| program_error(REAP, &error))?;
+    fn run_reaper(&self, family: usize, packet: &[u8]) -> Result<Vec<u8>, KernelError> {
+        let result = run(&self.reap[family], REAP[family], packet, None)?;
         // XDP_ABORTED is 0.
-        if result.return_value == 0 {
+        if result.action == 0 {
             return Err(KernelError::Program {
-                name: REAP.to_owned(),
+                name: REAP[family].to_owned(),
                 why: "refused its order".to_owned(),
             });
         }
-        Ok(out)
+        Ok(result.frame)
     }
+}
+
+/// `struct xdp_md` (include/uapi/linux/bpf.h): what a frame's context says.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// Runs a program once on a frame, as if it had come in by that interface (Linux 5.15), or by the
+/// loopback interface.
+fn run(
+    program: &Xdp,
+    name: &str,
+    frame: &[u8],
+    ingress: Option<u32>,
+) -> Result<XdpRun, KernelError> {
+    let mut out = vec![0; frame.len() + 256];
+    let context = Context {
+        data_end: frame.len() as u32,
+        ingress_ifindex: ingress.unwrap_or(0),
+        ..Context::zeroed()
+    };
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: ingress.map(|_| bytemuck::bytes_of(&context)),
+        ..TestRunOptions::new()
+    };
+    let result = program.test_run(options).map_err(|error| program_error(name, &error))?;
+    out.truncate(result.data_size_out as usize);
+    Ok(XdpRun { action: result.return_value, frame: out })
 }
 
 /// The kernel's clock as the packet path stamps it.
@@ -165,6 +256,14 @@ impl Clock {
         // A stamp taken after `now` was read is young, not old.
         let age = if age > u32::MAX / 2 { 0 } else { age };
         Duration::from_secs_f64(f64::from(age) / f64::from(self.hz))
+    }
+
+    /// Age of a stamp in the unit of [`Flow::opened_at`].
+    pub fn age_of_opening(&self, opened_at: u32, now: u64) -> Duration {
+        let units = opened_at_units(now).wrapping_sub(opened_at);
+        let units = if units > u32::MAX / 2 { 0 } else { units };
+        let jiffies = u64::from(units) << Flow::OPENED_SHIFT;
+        Duration::from_secs_f64(jiffies as f64 / f64::from(self.hz))
     }
 
     /// Age of a 64-bit stamp.

@@ -2,4 +2,5 @@
 
 pub mod ethtool;
 pub mod netlink;
+pub mod route;
 pub mod sysctl;

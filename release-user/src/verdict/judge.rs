@@ -32,6 +32,8 @@ pub struct Facts {
     pub lost_past: Vec<String>,
     /// Interfaces without the program.
     pub detached: Vec<String>,
+    /// Whether only the clients' half of its flows passes here.
+    pub one_way: bool,
 }
 
 /// A verdict with everything that led to it.
@@ -100,7 +102,22 @@ pub fn judge(facts: &Facts) -> Judgement {
         Against::Busy,
         plural(flows.active, "active flow"),
     );
+    out.item(
+        "sessions",
+        facts.tally.sessions == 0,
+        plural(facts.tally.sessions, "held session"),
+        Against::Busy,
+        format!("{} still lead new flows to it", plural(facts.tally.sessions, "held session")),
+    );
     accounting(facts, evicted, &mut out);
+    out.item(
+        "both-directions",
+        !facts.one_way,
+        if facts.one_way { "the instance answers clients directly" } else { "seen here" }
+            .to_owned(),
+        Against::Unknown,
+        "only the clients' half of its flows passes here: ask the instance's host".to_owned(),
+    );
     let quiet = facts.quiet.is_none_or(|quiet| quiet >= facts.settle);
     let since = facts.quiet.map_or("no packet ever".to_owned(), |quiet| {
         format!(

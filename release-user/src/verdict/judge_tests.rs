@@ -29,6 +29,7 @@ fn idle() -> Facts {
             flows: FlowCounts { closing: 3, ..FlowCounts::default() },
             newest_generation: 6,
             oldest_opened_at: None,
+            sessions: 0,
         },
         entries: 40,
         quiet: Some(Duration::from_secs(2)),
@@ -36,6 +37,7 @@ fn idle() -> Facts {
         oldest: None,
         lost_past: Vec::new(),
         detached: Vec::new(),
+        one_way: false,
     }
 }
 

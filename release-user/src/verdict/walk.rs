@@ -1,8 +1,8 @@
 //! What the tables say of each instance at one moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use release_common::abi::{Embryo, Flow};
+use release_common::abi::{Embryo, Flow, Session, SessionWord, service_flag};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use crate::api::types::{FlowCounts, InstanceCounters};
@@ -15,8 +15,10 @@ pub struct Tally {
     pub flows: FlowCounts,
     /// Highest generation among flows and handshakes; trials carry none.
     pub newest_generation: u32,
-    /// Jiffies at which the oldest live flow was opened.
-    pub oldest_opened_at: Option<u64>,
+    /// When the oldest live flow was opened, in the unit of [`Flow::opened_at`].
+    pub oldest_opened_at: Option<u32>,
+    /// Client sessions that lead new flows to it.
+    pub sessions: u64,
 }
 
 impl Tally {
@@ -26,6 +28,7 @@ impl Tally {
         self.flows.active += other.flows.active;
         self.flows.half_closed += other.flows.half_closed;
         self.flows.closing += other.flows.closing;
+        self.sessions += other.sessions;
         self.newest_generation = self.newest_generation.max(other.newest_generation);
         self.oldest_opened_at = match (self.oldest_opened_at, other.oldest_opened_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -62,33 +65,63 @@ impl Tally {
     }
 }
 
+/// Whether a session leads new flows to its instance, by its service and the time.
+fn leads(maps: &Maps, service: u32, session: &Session, now: u32) -> Result<bool, KernelError> {
+    let settings = maps.service(service)?;
+    let age = now.wrapping_sub(session.last_seen);
+    let over = SessionWord(session.state).live() == 0 && age >= settings.session_timeout;
+    Ok(settings.has(service_flag::HOLD_SESSIONS) && !over)
+}
+
 /// All entries, by instance.
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
     /// By instance id.
     pub by_backend: HashMap<u32, Tally>,
-    /// Entries of the flow table.
+    /// Entries of the flow tables.
     pub entries: u64,
+    /// Of those, IPv6.
+    pub entries6: u64,
     /// Embryos.
     pub embryos: u64,
+    /// Of those, IPv6.
+    pub embryos6: u64,
+    /// Instances that sessions name, whatever their time.
+    pub sessions: HashSet<u32>,
 }
 
 impl Walk {
-    /// Walks embryos, then flows: an entry moves in that direction only, so none is missed.
+    /// Walks embryos, then flows: an entry moves in that direction only, so none is missed. Then
+    /// sessions, which flows begin. `now` is in jiffies.
     ///
     /// # Errors
     /// The system call's.
-    pub fn take(maps: &Maps) -> Result<Self, KernelError> {
+    pub fn take(maps: &Maps, now: u64) -> Result<Self, KernelError> {
         let mut walk = Self::default();
-        maps.walk_embryos(|_, embryo| {
+        maps.walk_embryos(|at, embryo| {
             walk.embryos += 1;
+            walk.embryos6 += u64::from(at.client.is_ipv6());
             walk.by_backend.entry(embryo.backend).or_default().embryo(embryo);
         })?;
-        maps.walk_flows(|_, flow| {
+        maps.walk_flows(|at, flow| {
             walk.entries += 1;
+            walk.entries6 += u64::from(at.client.is_ipv6());
             walk.by_backend.entry(flow.backend).or_default().flow(flow);
         })?;
+        let mut sessions = Vec::new();
+        maps.walk_sessions(|at, session| sessions.push((at.service, *session)))?;
+        for (service, session) in sessions {
+            walk.sessions.insert(session.backend);
+            if leads(maps, service, &session, now as u32)? {
+                walk.by_backend.entry(session.backend).or_default().sessions += 1;
+            }
+        }
         Ok(walk)
+    }
+
+    /// Whether any entry names an instance.
+    pub fn names(&self, backend: u32) -> bool {
+        self.by_backend.contains_key(&backend) || self.sessions.contains(&backend)
     }
 
     /// Entries that name any of `backends`.
@@ -140,10 +173,15 @@ impl Totals {
             sum.reopened += kernel.reopened;
             sum.superseded += kernel.superseded;
             sum.expired += user.expired;
+            sum.timed_out += user.timed_out;
             sum.forced += user.forced;
             sum.refused += kernel.refused;
             sum.untracked += kernel.untracked;
             sum.unverified += kernel.unverified;
+            sum.ruled += kernel.ruled;
+            sum.sticky += kernel.sticky;
+            sum.datagrams += kernel.datagrams;
+            sum.migrated += kernel.migrated;
             sum.packets += kernel.packets;
             sum.bytes += kernel.bytes;
             // A flow that proved alive was not closed.
@@ -162,11 +200,12 @@ impl Totals {
     pub fn live(&self) -> i64 {
         let c = &self.counters;
         (c.opened + c.adopted) as i64
-            - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.forced) as i64
+            - (c.closed_fin + c.closed_rst + c.superseded + c.expired + c.timed_out + c.forced)
+                as i64
     }
 
     /// All steps of flows so far: while these are equal, no flow began or ended.
-    pub fn steps(&self) -> [u64; 8] {
+    pub fn steps(&self) -> [u64; 9] {
         let c = &self.counters;
         [
             c.opened,
@@ -176,6 +215,7 @@ impl Totals {
             c.closed_rst,
             c.superseded,
             c.expired,
+            c.timed_out,
             c.forced,
         ]
     }

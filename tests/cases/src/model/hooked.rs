@@ -69,6 +69,8 @@ impl Tables for Hooked<'_> {
         fn hz(&self) -> u32;
         fn tag(&self) -> u32;
         fn is_frontend_port(&self, port: Be16) -> bool;
+        fn attempts(&self) -> u32;
+        fn set_attempts(&self, attempts: u32);
         fn is_backend_port(&self, port: Be16) -> bool;
         fn service(&self, id: u32) -> Option<&Service>;
         fn backend(&self, id: u32) -> Option<&Backend>;

@@ -121,6 +121,7 @@ pub struct ModelTables {
     split: Cell<&'static Split>,
     /// The clock, in jiffies.
     pub clock: Cell<u64>,
+    attempts: Cell<u32>,
     /// The way of every packet; `None`: [`TO_BACKEND`] and [`TO_CLIENT`].
     pub way: Cell<Option<Route>>,
     /// Largest packet that a way takes; larger ones are too big.
@@ -157,6 +158,7 @@ impl ModelTables {
             split: Cell::new(Box::leak(Box::new(split))),
             scene: scene.clone(),
             clock: Cell::new(1 << 33),
+            attempts: Cell::new(0),
             way: Cell::new(None),
             mtu: Cell::new(u32::MAX),
             full: Cell::new(false),
@@ -312,6 +314,14 @@ impl Tables for ModelTables {
         self.tags.set(self.tags.get() + 1);
         self.tags.get()
     }
+    fn attempts(&self) -> u32 {
+        self.attempts.get()
+    }
+
+    fn set_attempts(&self, attempts: u32) {
+        self.attempts.set(attempts);
+    }
+
     fn is_frontend_port(&self, port: Be16) -> bool {
         self.ports[0].contains(port.get())
     }
