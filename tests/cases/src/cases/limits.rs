@@ -227,6 +227,23 @@ fn rates() -> Vec<Case> {
         ),
         Case::new(
             CATEGORY,
+            "rate: one flow is counted once, however many instances are tried for it",
+            rate(SECOND, 0),
+            (0..20)
+                .flat_map(|_| {
+                    [
+                        packets([client(SYN, C, 0).to(0, Reason::Placed)]),
+                        vec![Step::Advance(1000)],
+                        packets([client(SYN, C, 0).on(1).to(0, Reason::Placed)]),
+                        packets([client(flags::RST, C + 1, 0)]),
+                        packets([client(flags::RST, C + 1, 0).on(1)]),
+                        vec![Step::Advance(1000)],
+                    ]
+                })
+                .collect::<Vec<_>>(),
+        ),
+        Case::new(
+            CATEGORY,
             "rate, UDP",
             rate(SECOND, 0).udp(),
             [
