@@ -151,8 +151,10 @@ pub struct FragmentOf<A> {
     pub reply: u8,
     /// IP protocol number.
     pub proto: u8,
+    /// TCP: flags.
+    pub flags: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 const _: () = assert!(size_of::<FragmentOf<super::Be32>>() == 8 + 24);

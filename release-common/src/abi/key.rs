@@ -272,7 +272,7 @@ pub struct FragmentKey<A> {
     pub destination: A,
     /// Identification.
     pub ident: u32,
-    /// IP protocol number.
+    /// IPv4: protocol number. IPv6: 0.
     pub proto: u8,
     /// Zero.
     pub pad: [u8; 3],

@@ -202,14 +202,15 @@ impl<A: Ip> Headers<A> {
         }
     }
 
-    /// What its fragments have in common.
+    /// What its fragments have in common. In IPv6 not the protocol: what follows the fragment header
+    /// may be an extension header, behind which only the first fragment can look (RFC 8200 §4.5).
     #[inline(always)]
     pub const fn fragment_key(&self) -> FragmentKey<A> {
         FragmentKey {
             source: self.ip.source,
             destination: self.ip.destination,
             ident: self.ip.ident,
-            proto: self.ip.protocol,
+            proto: if A::VERSION == 4 { self.ip.protocol } else { 0 },
             pad: [0; 3],
         }
     }

@@ -42,7 +42,8 @@ pub struct IpHeader<A> {
     pub fragment: Fragment,
     /// Identification, which the fragments of one packet share. IPv6: 0 without a fragment header.
     pub ident: u32,
-    /// Bytes of the fragmented packet before this part.
+    /// Bytes of the fragmented packet before the payload of this part: in the first fragment, those
+    /// of IPv6 extension headers behind the fragment header.
     pub fragment_offset: u16,
     /// Length of the packet in bytes, header included.
     pub len: u32,
@@ -310,6 +311,8 @@ fn extensions<P: Packet>(
             header.fragment = Fragment::of(bits & 0xfff8, bits & 1 != 0);
             header.fragment_offset = bits & 0xfff8;
             header.ident = view.be32::<4>().0;
+        } else if matches!(header.fragment, Fragment::First) {
+            header.fragment_offset += bytes as u16;
         }
         header.protocol = view.u8::<0>();
         len = forget(len + bytes, u64::from(header.source.0[3]));

@@ -4,7 +4,7 @@ use super::decision::Deed;
 use super::reply::to_client;
 use super::{Decision, FamilyTables};
 use crate::abi::{Endpoint, FlowKey, FragmentOf, IPPROTO_TCP};
-use crate::packet::{Fragment, Headers, Ip};
+use crate::packet::{Fragment, Headers, Ip, flag};
 use crate::reason::Reason;
 use crate::tcp::lifecycle::extend;
 use crate::tcp::word::End;
@@ -27,11 +27,15 @@ pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decisio
         ports: [client.port, frontend.port],
         snat: decision.snat,
         backend: decision.backend,
-        base: headers.seq.wrapping_sub(u32::from(headers.transport_header)),
+        base: headers
+            .seq
+            .wrapping_sub(u32::from(headers.transport_header))
+            .wrapping_sub(u32::from(headers.ip.fragment_offset)),
         created: tables.now() as u32,
         reply,
         proto: headers.ip.protocol,
-        pad: [0; 2],
+        flags: headers.flags,
+        pad: 0,
     };
     tables.note_fragment(&headers.fragment_key(), &of);
 }
@@ -56,7 +60,7 @@ pub fn follow<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> De
     {
         let end = u32::from(headers.ip.fragment_offset).wrapping_add(headers.ip_payload());
         let from = if of.reply == 0 { End::Client } else { End::Server };
-        extend(flow, from, of.base.wrapping_add(end));
+        extend(flow, from, of.base.wrapping_add(end), of.flags & flag::FIN != 0);
     }
     if of.reply == 0 {
         return Decision::to_backend(of.backend, of.snat, Reason::FragmentForwarded);

@@ -343,8 +343,13 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
     tables.count(backend, counter);
     if let Some(entry) = tables.backend(backend) {
         tables.add_live_flows(entry.service, change);
-        if FlowWord(flow.state().get()).in_session() {
-            session::change(tables, key.client, entry.service, change);
+        let word = FlowWord(flow.state().get());
+        if word.in_session()
+            && !session::change(tables, key.client, entry.service, change)
+            && change > 0
+        {
+            // Its session ended while it was taken for closed.
+            flow.state().swap_if(word.0, word.with_session(false).0);
         }
     }
     tables.event(kind, key, backend, generation);

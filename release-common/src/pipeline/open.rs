@@ -67,7 +67,9 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
         return Err(NotOpened::Busy);
     }
     let max = u64::from(to.service.max_flows);
-    if tables.add_live_flows(to.service_id, 1) >= max && max != 0 && how.limited {
+    // One that takes a live one's place adds none.
+    let limited = how.limited && !old.is_some_and(|(_, word)| word.is_live());
+    if tables.add_live_flows(to.service_id, 1) >= max && max != 0 && limited {
         tables.add_live_flows(to.service_id, -1);
         tables.remove_embryo(to.key);
         tables.count(flow.backend, Counter::EmbryosEnded);

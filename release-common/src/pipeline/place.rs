@@ -153,7 +153,9 @@ fn admit<A: Ip, T: FamilyTables<A>>(
     if max != 0 && tables.live_flows(to.service_id) >= max {
         return Err(refuse(tables, to, service.when_full, Refusal::MaxFlows, Reason::MaxFlows));
     }
+    // One that is placed again has taken its turn.
     if service.flow_interval != 0
+        && tables.attempts() == 0
         && !tables.within_rate(to.service_id, service.flow_interval, service.flow_burst)
     {
         return Err(refuse(tables, to, service.when_full, Refusal::Rate, Reason::FlowRate));
@@ -271,8 +273,10 @@ fn place<A: Ip, T: FamilyTables<A>>(
     if !to.reaches(headers) {
         return Placed::Decided(Decision::to_backend(backend, snat, Reason::Placed));
     }
+    let siblings = has_siblings(to);
     let embryo = Embryo {
-        state: state.0,
+        // Nothing shall come of it before its siblings were looked at.
+        state: if siblings { state.ended().0 } else { state.0 },
         backend,
         generation: choice.generation,
         created: tables.now() as u32,
@@ -281,7 +285,7 @@ fn place<A: Ip, T: FamilyTables<A>>(
         chosen_by: choice.by as u32,
     };
     Placed::Decided(match tables.insert_embryo(to.key, &embryo) {
-        Ok(()) if has_siblings(to) => return Placed::LookAtSiblings,
+        Ok(()) if siblings => return Placed::LookAtSiblings,
         Ok(()) => {
             count_placed(tables, backend, choice.by as u32);
             Decision::to_backend(backend, snat, Reason::Placed)
@@ -316,7 +320,7 @@ fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
 }
 
 /// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
-/// one instance at once, both see it here.
+/// one instance at once, both see it here. Until then nobody else builds on its embryo.
 #[inline(always)]
 pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed<A> {
     let key = headers.key_from_client();
@@ -332,11 +336,11 @@ pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers
     let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
     let word = EmbryoWord(mine.state().get());
     if !collides(tables, &to, backend) {
+        if word.ended() != word || !mine.state().swap_if(word.0, word.begun().0) {
+            return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
+        }
         count_placed(tables, backend, mine.chosen_by().get());
         return Placed::Decided(to_embryo(mine, Reason::Placed));
-    }
-    if word.ended() == word || !mine.state().swap_if(word.0, word.ended().0) {
-        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
     }
     tables.remove_embryo(key);
     let attempts = tables.attempts() + 1;

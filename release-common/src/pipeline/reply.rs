@@ -4,7 +4,7 @@ use super::place::{Target, end_embryo};
 use super::{Counter, Decision, FamilyTables, adopt, count_step, trial, udp};
 use crate::abi::{
     Be16, Embryo, Endpoint, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, IPPROTO_UDP, Service,
-    SnatKey, SnatSource, conversation,
+    SnatKey, SnatSource, conversation, mode,
 };
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
@@ -38,7 +38,7 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
         {
             if !headers.is_tcp() {
                 udp::touch(tables, flow, FlowWord(flow.state().get()), true);
-            } else if headers.ip.ttl > 1 {
+            } else if headers.ip.ttl > 1 || !mode::routed(who.service.mode) {
                 let step = observe(flow, End::Server, headers, tables.now() as u32);
                 count_step(tables, &key, flow, step);
             }
@@ -254,7 +254,7 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
             return Decision::pass(Reason::NotOurFlow);
         }
         restarted(packet, tables, segment, to.key, (flow, word), who);
-    } else if segment.ip.ttl > 1 {
+    } else if to.reaches(segment) {
         let step = observe(flow, End::Server, segment, tables.now() as u32);
         count_step(tables, to.key, flow, step);
         if !live && matches!(step, Step::Unverified) {
@@ -326,7 +326,7 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     let answers_syn = segment.has(flag::ACK) && acks_syn(segment, embryo);
     let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
         && segment.seq == word.server_seq().wrapping_add(1);
-    if segment.has(flag::RST) && segment.ip.ttl > 1 && (answers_syn || in_sequence) {
+    if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
         if end_embryo(tables, to.key, embryo, word) {
             tables.count(backend, Counter::Refused);
         }
@@ -334,7 +334,7 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
         syn_acked(packet, segment, embryo);
     } else if answers_syn
         && !segment.has(flag::RST)
-        && segment.ip.ttl > 1
+        && to.reaches(segment)
         && tables.flow(to.key).is_none()
     {
         // It goes on talking: it has the connection, whatever we saw of the handshake.

@@ -90,10 +90,10 @@ fn rejoin<T: Tables>(
 }
 
 /// A flow that is counted in its client's session ended (-1) or turned out to live after all (1).
+/// Returns whether there is such a session still.
 #[inline(always)]
-pub fn change<A: Address, T: Tables>(tables: &T, client: A, service: u32, change: i64) {
-    if let Some(session) = tables.session(&SessionKey::new(client, service)) {
-        session.change_live(change);
-        session.last_seen().set(tables.now() as u32);
-    }
+pub fn change<A: Address, T: Tables>(tables: &T, client: A, service: u32, change: i64) -> bool {
+    let Some(session) = tables.session(&SessionKey::new(client, service)) else { return false };
+    session.last_seen().set(tables.now() as u32);
+    session.change_live(change)
 }

@@ -7,7 +7,7 @@ use crate::abi::{Embryo, Flow, FlowKey, mode};
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::observe;
+use crate::tcp::lifecycle::{mark_restart, observe};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Furthest a handshake's last acknowledgement may be ahead of either SYN: what the other end can
@@ -247,20 +247,20 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     flow: Shared<'_, Flow>,
 ) -> Decision<A> {
     let decision = to_flow(flow, Reason::SynRepeated);
-    let copy = !FlowWord(flow.state().get()).fin_seen(End::Client)
-        && flow.client().get().fin == segment.seq;
+    let word = FlowWord(flow.state().get());
+    let copy = !word.fin_seen(End::Client) && flow.client().get().fin == segment.seq;
     if !to.reaches(segment) || copy {
         return decision;
     }
     if let Some(old) = tables.embryo(to.key) {
-        let word = EmbryoWord(old.state().get());
+        let seen = EmbryoWord(old.state().get());
         // A handshake is never split, even if the old instance's traffic re-opened its flow.
         if old.client_seq().get() == segment.seq
-            && matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
+            && matches!(seen.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         {
             return to_embryo(old, Reason::SynRepeated);
         }
-        place::end_embryo(tables, to.key, old, word);
+        place::end_embryo(tables, to.key, old, seen);
     }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,
@@ -273,6 +273,10 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     };
     if tables.insert_embryo(to.key, &embryo).is_ok() {
         tables.count(decision.backend, Counter::Trials);
+        // What follows is looked at with the embryo in mind.
+        if mode::one_way(to.service.mode) {
+            mark_restart(flow, word);
+        }
     }
     decision
 }

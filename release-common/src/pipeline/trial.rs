@@ -68,11 +68,17 @@ fn try_next<A: Ip, T: FamilyTables<A>>(
     };
     // A RST asks for no answer, so it cannot decide anything: it only goes where the flow most
     // likely is.
-    if segment.has(flag::RST) || !to.reaches(segment) {
+    let reaches = to.reaches(segment);
+    let snat = to.service.mode == mode::SNAT;
+    if segment.has(flag::RST) && reaches && snat {
+        // Not even there: whatever stood for its client is not known.
+        return Decision::drop(Reason::BadFlags);
+    }
+    if segment.has(flag::RST) || !reaches {
         return Decision::to_backend(backend, ITSELF, Reason::Tried);
     }
     let mut source = ITSELF;
-    if to.service.mode == mode::SNAT {
+    if snat {
         // The connection's old port is not known: none of the instances will know the new one.
         match snat::claim(tables, to, backend) {
             Some(claimed) => source = claimed,

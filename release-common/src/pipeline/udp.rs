@@ -6,8 +6,8 @@
 
 use super::open::{Entry, How, NotOpened, begun, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
-use super::{Counter, Decision, FamilyTables, Inbound, Refusal};
-use crate::abi::{Embryo, Flow, QuicKey, conversation};
+use super::{Counter, Decision, FamilyTables, Inbound, Refusal, snat};
+use crate::abi::{Embryo, Flow, QuicKey, conversation, mode};
 use crate::packet::{Headers, Ip, Packet, server_id};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -165,6 +165,13 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
     embryo: Option<Shared<'_, Embryo>>,
     server: u32,
 ) -> Decision<A> {
+    let mut source = ITSELF;
+    if to.service.mode == mode::SNAT {
+        match snat::claim(tables, to, server) {
+            Some(claimed) => source = claimed,
+            None => return Decision::drop(Reason::NoSourcePort),
+        }
+    }
     if let Some(embryo) = embryo
         && !end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()))
     {
@@ -177,7 +184,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         generation: 0,
         created: tables.now() as u32,
         client_seq: datagram.seq,
-        snat: ITSELF,
+        snat: source,
         chosen_by: Counter::Trials as u32,
     };
     if tables.insert_embryo(to.key, &new).is_err() {
@@ -185,5 +192,5 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
     }
     tables.count(server, Counter::Trials);
     tables.count(server, Counter::Migrated);
-    Decision::to_backend(server, ITSELF, Reason::Migrated)
+    Decision::to_backend(server, source, Reason::Migrated)
 }

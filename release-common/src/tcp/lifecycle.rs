@@ -160,7 +160,7 @@ pub const fn judge<A: Ip>(
     Some(Facts {
         reset: false,
         // An ACK that overtook the FIN has counted it already. That of a fragmented segment stands
-        // somewhere in a later fragment.
+        // in its last fragment, see [`extend`].
         fin: segment.has(flag::FIN)
             && !segment.is_first_fragment()
             && !after(me.next, data_end.wrapping_add(1)),
@@ -244,17 +244,29 @@ fn remember<A: Ip>(
     new_data && segment.payload() > 0
 }
 
-/// Takes into account where a fragmented segment ends: known by its last fragment only.
+/// Takes into account where a fragmented segment ends, which its last fragment alone tells, and the
+/// FIN that stands there. An end beyond the receiver's window changes nothing.
 #[inline(always)]
-pub fn extend(flow: Shared<'_, Flow>, from: End, end: u32) {
-    let mine = match from {
-        End::Client => flow.client(),
-        End::Server => flow.server(),
+pub fn extend(flow: Shared<'_, Flow>, from: End, end: u32, fin: bool) {
+    let word = FlowWord(flow.state().get());
+    let (mine, theirs) = match from {
+        End::Client => (flow.client(), flow.server()),
+        End::Server => (flow.server(), flow.client()),
     };
     let mut side = mine.get();
-    if after(end, side.next) && end.wrapping_sub(side.next) <= MAX_PACKET {
-        side.next = end;
-        mine.set(side);
+    let beyond = after(end, theirs.get().edge.wrapping_add(1)) && !word.one_way();
+    if beyond || after(end, side.next.wrapping_add(MAX_PACKET)) || after(side.next, end) {
+        return;
+    }
+    side.next = end;
+    // An ACK that overtook the last fragment was not for a FIN that was known.
+    let new_fin = fin && !word.fin_seen(from);
+    if new_fin {
+        side.fin = end.wrapping_add(1);
+    }
+    mine.set(side);
+    if new_fin {
+        update(flow, word, |word| word.step(from, Facts { fin: true, ..NOTHING }));
     }
 }
 

@@ -310,6 +310,13 @@ impl EmbryoWord {
         Self(self.0 | 3)
     }
 
+    /// The word of an embryo that was taken down before anybody could see it, once it may be seen: a
+    /// handshake begun.
+    #[inline(always)]
+    pub const fn begun(self) -> Self {
+        Self(self.0 & !3)
+    }
+
     /// The server's initial sequence number, once there was a SYN-ACK.
     #[inline(always)]
     pub const fn server_seq(self) -> u32 {

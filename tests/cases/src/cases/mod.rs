@@ -5,22 +5,33 @@
 //! checks that flows and embryos are conserved. Cases are told once and run in several
 //! [`variants`]: families, VLAN tags, IP options.
 
+mod datagram;
 mod engine;
 mod failover;
+mod fragment;
 mod handshake;
+mod icmp;
 mod lifecycle;
+mod limits;
+mod local;
+mod one_way;
 mod placement;
+mod quic;
 mod reset;
 mod rewrite;
+mod rules;
 mod runner;
 mod script;
+mod session;
+mod snat;
+mod udp;
 mod untouched;
 mod variants;
 
 pub use engine::{Report, run_case};
 pub use runner::{ModelRunner, Run, Runner};
 pub use script::{Case, EmbryoIs, FlowIs, Icmp, Packet, Setting, Step, Verdict, Want, Way};
-use variants::{ALL, in_variants};
+use variants::{ALL, BOTH, in_variants};
 
 /// All cases.
 pub fn all() -> Vec<Case> {
@@ -32,7 +43,19 @@ pub fn all() -> Vec<Case> {
         failover::cases(),
         rewrite::cases(),
     ];
+    // Those whose frames are parsed and rewritten in ways of their own.
+    let frames = [udp::cases(), snat::cases(), one_way::cases(), icmp::cases(), fragment::cases()];
+    let others = [
+        datagram::cases(),
+        quic::cases(),
+        local::cases(),
+        session::cases(),
+        rules::cases(),
+        limits::cases(),
+    ];
     let mut cases = untouched::cases();
     cases.extend(in_variants(tcp.concat(), &ALL));
+    cases.extend(in_variants(frames.concat(), &ALL));
+    cases.extend(in_variants(others.concat(), &BOTH));
     cases
 }

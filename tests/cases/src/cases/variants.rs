@@ -1,6 +1,6 @@
 //! The same cases in other clothes.
 
-use super::script::{Case, Step};
+use super::script::{Case, Icmp, Step};
 use crate::model::Family;
 use crate::model::scene::Shape;
 
@@ -43,24 +43,16 @@ impl Variant {
     fn can_tell(self, case: &Case) -> bool {
         self.family == Family::V4
             || case.steps.iter().all(|step| match step {
-                Step::Packet(packet) => packet.dont_fragment && !packet.unchecked,
+                Step::Packet(packet) | Step::Icmp(Icmp { about: packet, .. }) => {
+                    packet.dont_fragment && !packet.unchecked
+                }
                 Step::Frame(..) => false,
                 _ => true,
             })
     }
 
     fn of(self, case: &Case) -> Case {
-        let mut scene = case.scene.clone();
-        // One whose instances are of another family than its frontends was told so on purpose.
-        let mixed = scene.instances().any(|instance| instance.socket.is_ipv6());
-        let reached = if mixed { Family::V6 } else { self.family };
-        let keeps = scene.tunnels();
-        if !keeps || self.family == Family::V6 {
-            scene = scene.told_in(self.family);
-        }
-        if keeps {
-            scene = scene.reached_by(reached);
-        }
+        let mut scene = case.scene.clone().told_in(self.family);
         scene.shape = Shape {
             vlan: self.tagged.then_some(12),
             label: if self.family == Family::V6 { 0xa_bcde } else { 0 },
@@ -74,11 +66,6 @@ impl Variant {
                 (60, [&[0, 1, 1, 12][..], &[0; 12]].concat()),
             ];
         }
-        Case {
-            variant: self.name,
-            scene,
-            name: case.name.clone(),
-            ..Case::new(case.category, "", case.scene.clone(), [case.steps.clone()])
-        }
+        Case { variant: self.name, scene, ..case.clone() }
     }
 }

@@ -167,14 +167,26 @@ impl Segment {
         self.frame(&self.packet())
     }
 
-    /// The frames of its fragments, cut where `cuts` say: multiples of 8 bytes behind the IP header.
+    /// The frames of its fragments, cut where `cuts` say: multiples of 8 bytes of what follows the IP
+    /// header. IPv6: destination options are cut too, for they are for the receiver (RFC 8200 §4.1).
     pub fn fragments(&self, cuts: &[usize]) -> Vec<Vec<u8>> {
-        let whole = self.transport();
+        let (mut cut, mut next) = (self.transport(), self.protocol);
+        let mut before = self.clone();
+        let mut ahead = 0;
+        while self.source.is_ipv6() && before.extensions.last().is_some_and(|last| last.0 == 60) {
+            if let Some((number, mut bytes)) = before.extensions.pop() {
+                bytes[0] = next;
+                next = number;
+                ahead += bytes.len();
+                cut.splice(..0, bytes);
+            }
+        }
+        before.protocol = next;
         let mut from = 0;
         let mut frames = Vec::new();
-        for &to in cuts.iter().chain([&whole.len()]) {
-            let place = (from as u16, to != whole.len());
-            frames.push(self.frame(&self.around(&whole[from..to], Some(place))));
+        for to in cuts.iter().map(|to| to + ahead).chain([cut.len()]) {
+            let place = (from as u16, to != cut.len());
+            frames.push(self.frame(&before.around(&cut[from..to], Some(place))));
             from = to;
         }
         frames

@@ -98,6 +98,8 @@ pub struct Scene {
     pub service: u32,
     /// Family of clients and frontends.
     pub family: Family,
+    /// Family of the instances, if it is not that of the frontends whatever these are told in.
+    pub reached: Option<Family>,
     /// Looks of its frames.
     pub shape: Shape,
     /// Everything in its element of `SERVICES` but the frontends.
@@ -114,6 +116,8 @@ pub struct Scene {
     pub rules: Vec<Rule>,
     /// Tunnel modes: outer source by family, and how many of its low bits vary.
     pub tunnel_sources: [(IpAddr, u8); 2],
+    /// Another service's server id, and an instance of this one that it must not lead to.
+    pub foreign_id: Option<([u8; 8], u32)>,
     /// Connections that are not as all others, see [`Scene::client`].
     pub clients: HashMap<usize, Client>,
 }
@@ -145,6 +149,7 @@ impl Scene {
         Self {
             service: 3,
             family: Family::V4,
+            reached: None,
             shape: Shape::default(),
             settings: Service::default(),
             frontends: vec![frontend(1), frontend(2)],
@@ -156,6 +161,7 @@ impl Scene {
                 (Family::V4.ip(Ipv4Addr::new(10, 254, 0, 0)), 0),
                 (Family::V6.ip(Ipv4Addr::new(10, 254, 0, 0)), 0),
             ],
+            foreign_id: None,
             clients: HashMap::new(),
         }
     }
@@ -189,6 +195,35 @@ impl Scene {
         self
     }
 
+    /// Mode `snat` with two addresses of each family, and this many ports from 61000 on.
+    #[must_use]
+    pub fn snat(self, ports: u16) -> Self {
+        self.mode(mode::SNAT).set(|service| {
+            (service.snat_port, service.snat_ports) = (61_000, ports);
+            (service.snat_count4, service.snat_count6) = (2, 2);
+            for (index, last) in (1..=2).enumerate() {
+                let address = Ipv4Addr::new(10, 255, 0, last);
+                service.snat4[index] = address.into();
+                if let IpAddr::V6(address) = Family::V6.ip(address) {
+                    service.snat6[index] = address.into();
+                }
+            }
+        })
+    }
+
+    /// With this client for a connection: address, port, index of its frontend.
+    #[must_use]
+    pub fn with_client(
+        mut self,
+        connection: usize,
+        host: Ipv4Addr,
+        port: u16,
+        frontend: usize,
+    ) -> Self {
+        self.clients.insert(connection, Client { host, port, frontend });
+        self
+    }
+
     /// With other settings.
     #[must_use]
     pub fn set(mut self, change: impl FnOnce(&mut Service)) -> Self {
@@ -204,20 +239,27 @@ impl Scene {
             frontend.socket = family.socket(frontend.socket);
         }
         for rule in &mut self.rules {
-            // The addresses' first bits: the octets told stand in words of their own.
-            let bits = if rule.source.is_ipv4() && family == Family::V6 {
-                32 + rule.bits / 8 * 16 + if rule.bits % 8 == 0 { 0 } else { 8 + rule.bits % 8 }
-            } else {
-                rule.bits
+            // See `Family::ip`: the first three octets are words of their own, the last begins the
+            // one that follows.
+            let bits = match rule.bits {
+                bits if rule.source.is_ipv6() || family == Family::V4 => bits,
+                bits @ 24..32 => 80 + bits - 24,
+                bits => 32 + bits * 2,
             };
             (rule.source, rule.bits) = (family.retold(rule.source), bits);
         }
-        self.reached_by(family)
+        let reached = self.reached.unwrap_or(family);
+        self.instances_in(reached)
     }
 
-    /// The same with instances of this family.
+    /// The same with instances of this family, whatever that of the frontends.
     #[must_use]
     pub fn reached_by(mut self, family: Family) -> Self {
+        self.reached = Some(family);
+        self.instances_in(family)
+    }
+
+    fn instances_in(mut self, family: Family) -> Self {
         let versions = self.versions.iter_mut().flat_map(|version| &mut version.instances);
         for instance in versions.chain(&mut self.retired) {
             instance.socket = family.socket(instance.socket);
@@ -367,7 +409,10 @@ impl Scene {
         let entry = |instance: Instance| {
             (QuicKey { service: self.service, family, id: instance.server_id }, instance.id)
         };
-        self.instances().map(entry).collect()
+        let foreign = self
+            .foreign_id
+            .map(|(id, instance)| (QuicKey { service: self.service + 1, family, id }, instance));
+        self.instances().map(entry).chain(foreign).collect()
     }
 
     /// Elements of `PORTS`: frontends', instances'.

@@ -4,13 +4,13 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
-use release_common::abi::{Counters, Embryo, Flow};
-use release_common::pipeline::{Action, Counter, Outcome};
+use release_common::abi::{Counters, Embryo, Flow, Service};
+use release_common::pipeline::{Action, Counter, FamilyTables, Outcome, Tables, snat_key};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
-use super::tables::run_on;
+use super::tables::{FamilyModel, Model, run_on};
 use super::{Hooked, Key, ModelTables, Scene};
-use crate::frames::{Segment, destination, flags};
+use crate::frames::{Segment, destination, ends, flags};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
@@ -58,6 +58,42 @@ impl World {
     /// A packet of the client to a frontend.
     pub fn to_frontend(&self, index: usize, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
         Segment::tcp(self.client(), self.frontend(index), flags).numbers(seq, ack).build()
+    }
+
+    /// A datagram of a connection's client to its frontend.
+    pub fn asks(&self, connection: usize, data: &[u8]) -> Vec<u8> {
+        let scene = self.tables.scene();
+        let (client, frontend) = (scene.client_socket(connection), scene.frontend(connection));
+        Segment { payload: data.to_vec(), ..Segment::udp(client, frontend.socket) }.build()
+    }
+
+    /// A datagram of an instance to a connection's client.
+    pub fn answers(&self, connection: usize, instance: SocketAddr) -> Vec<u8> {
+        let client = self.tables.scene().client_socket(connection);
+        Segment::udp(instance, client).data(12).build()
+    }
+
+    /// A TCP packet of a connection's client to its frontend.
+    pub fn sends(&self, connection: usize, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+        let scene = self.tables.scene();
+        let (client, frontend) = (scene.client_socket(connection), scene.frontend(connection));
+        Segment::tcp(client, frontend.socket, flags).numbers(seq, ack).build()
+    }
+
+    /// SYN and SYN-ACK of a connection went through. Returns the instance.
+    pub fn half_open_on(&self, connection: usize) -> SocketAddr {
+        let (_, out) = self.tables.run(&self.sends(connection, SYN, C, 0));
+        let (stands, instance) = ends(&out).unwrap_or_else(|| panic!("no IP packet: {out:02x?}"));
+        let answer = Segment::tcp(instance, stands, SYN | ACK).numbers(S, C + 1).build();
+        self.run(&answer);
+        instance
+    }
+
+    /// The handshake of a connection went through.
+    pub fn open_on(&self, connection: usize) -> SocketAddr {
+        let instance = self.half_open_on(connection);
+        self.run(&self.sends(connection, ACK, C + 1, S + 1));
+        instance
     }
 
     /// A packet of the client to the first frontend.
@@ -167,6 +203,9 @@ impl World {
         let ended = self.sum(Counter::EmbryosEnded) + embryos_expired + tally.evicted;
         assert_eq!(created, begun + ended + tally.embryos, "{tally:?} {purged}");
         assert_eq!(tally.in_sessions, tally.sessions, "flows counted in sessions");
+        self.sources_are_claimed();
+        let max = u64::from(self.tables.scene().settings.max_flows);
+        assert!(max == 0 || tally.live <= max, "{} flows of {max}", tally.live);
         for flow in self.flows() {
             assert_ne!(FlowWord(flow.state).phase(), Phase::Dead, "a dead entry stays");
         }
@@ -174,6 +213,26 @@ impl World {
             let phase = EmbryoWord(embryo.state).phase();
             assert_ne!(phase, EmbryoPhase::Ended, "an ended embryo stays");
         }
+    }
+
+    /// Mode `snat`: whoever uses a source port has claimed it.
+    fn sources_are_claimed(&self) {
+        let service = self.tables.scene().service_value();
+        claimed(&self.tables, &self.tables.four, &service);
+        claimed(&self.tables, &self.tables.six, &service);
+    }
+}
+
+fn claimed<A: Model>(tables: &ModelTables, model: &FamilyModel<A>, service: &Service) {
+    let flows = model.flows.all().into_iter().map(|(key, flow)| (key, flow.snat, flow.backend));
+    let embryos = model.embryos.all().into_iter().map(|(key, e)| (key, e.snat, e.backend));
+    for (key, snat, backend) in flows.chain(embryos).filter(|(_, snat, _)| snat.port.get() != 0) {
+        let source = service.snat_address::<A>(usize::from(snat.index));
+        let at = source
+            .zip(tables.backend(backend))
+            .map(|(source, instance)| snat_key(source, snat.port, instance, key.proto));
+        let owner = at.and_then(|at| tables.snat_owner(&at));
+        assert_eq!(owner.map(|owner| (owner.key, owner.backend)), Some((key, backend)));
     }
 }
 

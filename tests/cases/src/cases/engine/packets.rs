@@ -10,7 +10,7 @@ use super::super::script::{Icmp, Packet, Sender, Verdict, Want};
 use super::Play;
 use super::compare::{bytes, outcome, untouched};
 use super::sent::Change;
-use crate::frames::{Error, IcmpError, Segment, flags, padded, verify};
+use crate::frames::{Error, IcmpError, Segment, flags, ip_at, padded, verify};
 use crate::model::scene::TCP;
 
 /// Something sent, in the form it has once the packet path has changed it.
@@ -20,6 +20,10 @@ pub(super) struct Form<'a> {
     pub ends: (SocketAddr, SocketAddr),
     /// Whether all of a packet's path can be told from it: ports and all.
     pub whole: bool,
+    /// What an ICMP error about it quotes.
+    pub quote: Vec<u8>,
+    /// Its VLAN tag.
+    pub vlan: Option<u16>,
     pub build: &'a dyn Fn(&Change) -> Vec<u8>,
 }
 
@@ -84,30 +88,11 @@ impl Play<'_> {
         let frame = shape(&segment);
         let before = self.traffic();
         let Some(run) = self.send(packet, &frame) else { return Ok(false) };
-        let answer = |error| IcmpError {
-            dmac: segment.smac,
-            smac: segment.dmac,
-            vlan: segment.vlan,
-            ..IcmpError::new(
-                ends.1.ip(),
-                ends.0.ip(),
-                error,
-                segment.packet()[..segment.ip_header() + 8].to_vec(),
-            )
-        };
-        let answered = |verdict, error| {
-            outcome(&run, Verdict::Bounce, verdict)?;
-            verify(&run.frame)?;
-            bytes(&run.frame, &answer(error).build())
-        };
         match packet.want {
             Want::Reset(reason) if segment.protocol == TCP => {
                 outcome(&run, Verdict::Bounce, reason)?;
                 bytes(&run.frame, &refusal_of(&segment).build())?;
             }
-            Want::Reset(reason) => answered(reason, Error::PortUnreachable)?,
-            Want::TimeExceeded => answered(Reason::TtlExceeded, Error::TimeExceeded)?,
-            Want::TooBig(mtu) => answered(Reason::TooBig, Error::TooBig(mtu))?,
             want => {
                 let reset = matches!(want, Want::ResetInstance(_));
                 let segment = if reset {
@@ -117,7 +102,9 @@ impl Play<'_> {
                 };
                 let build = |change: &Change| shape(&change.segment(&segment));
                 let connection = packet.connection;
-                let form = Form { connection, ends, whole: true, build: &build };
+                let quote = frame[ip_at(&frame)..][..segment.ip_header() + 8].to_vec();
+                let vlan = segment.vlan;
+                let form = Form { connection, ends, whole: true, quote, vlan, build: &build };
                 self.judge(&run, &frame, &form, want, before)?;
             }
         }
@@ -139,7 +126,10 @@ impl Play<'_> {
             let build =
                 |change: &Change| change.segment(&segment).fragments(cuts).swap_remove(index);
             let connection = packet.connection;
-            let form = Form { connection, ends, whole: false, build: &build };
+            let header = segment.ip_header() + if ends.0.is_ipv4() { 0 } else { 8 };
+            let quote = frame[ip_at(&frame)..].iter().copied().take(header + 8).collect();
+            let vlan = segment.vlan;
+            let form = Form { connection, ends, whole: false, quote, vlan, build: &build };
             self.judge(&run, &frame, &form, want, before)
                 .map_err(|why| format!("fragment {index}: {why}"))?;
         }
@@ -192,7 +182,8 @@ impl Play<'_> {
         let leaves = self.scene.settings.mode == mode::LOCAL && from_client;
         let run = if leaves { self.runner.egress(&frame) } else { Some(self.runner.run(&frame)) };
         let Some(run) = run else { return Ok(false) };
-        let form = Form { connection: packet.connection, ends, whole: false, build: &build };
+        let (connection, vlan, quote) = (packet.connection, None, Vec::new());
+        let form = Form { connection, ends, whole: false, quote, vlan, build: &build };
         self.judge(&run, &frame, &form, icmp.want, before)?;
         Ok(true)
     }
@@ -228,11 +219,21 @@ impl Play<'_> {
             Want::Replied => self.to_client(run, form, Some(Reason::Replied)),
             Want::RepliedAs(reason) => self.to_client(run, form, Some(reason)),
             Want::RepliedByKernel => self.to_client(run, form, None),
-            Want::Reset(_) | Want::TimeExceeded | Want::TooBig(_) => {
-                Err("only whole packets are answered".into())
-            }
+            Want::Reset(reason) => answered(run, form, reason, Error::PortUnreachable),
+            Want::TimeExceeded => answered(run, form, Reason::TtlExceeded, Error::TimeExceeded),
+            Want::TooBig(mtu) => answered(run, form, Reason::TooBig, Error::TooBig(mtu)),
         }
     }
+}
+
+/// Answered with an ICMP error to the sender, from the address it was sent to.
+fn answered(run: &Run, form: &Form<'_>, reason: Reason, error: Error) -> Result<(), String> {
+    outcome(run, Verdict::Bounce, reason)?;
+    verify(&run.frame)?;
+    let (source, destination) = (form.ends.1.ip(), form.ends.0.ip());
+    let plain = IcmpError::new(source, destination, error, form.quote.clone());
+    let want = IcmpError { dmac: plain.smac, smac: plain.dmac, vlan: form.vlan, ..plain };
+    bytes(&run.frame, &want.build())
 }
 
 /// The RST that refuses a SYN (RFC 9293 §3.10.7.1).
