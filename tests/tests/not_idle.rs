@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use release_tests::frames::{Tcp, flags};
+use anyhow::{Result, bail};
+use release_tests::frames::{Segment, flags};
 use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, eventually, send};
 use release_tests::sockets::send_packet;
@@ -167,10 +167,9 @@ fn a_handshake_alone_is_busy() {
 }
 
 /// Sends a segment from where it claims to come from, as a forger on the way would.
-fn forge(at: &Netns, segment: &Tcp) -> Result<()> {
-    const ETHERNET: usize = 14;
-    let frame = segment.build();
-    at.enter(|| send_packet(&frame[ETHERNET..], *segment.destination.ip()))??;
+fn forge(at: &Netns, segment: &Segment) -> Result<()> {
+    let SocketAddr::V4(to) = segment.destination else { bail!("not IPv4") };
+    at.enter(|| send_packet(&segment.packet(), *to.ip()))??;
     Ok(())
 }
 
@@ -191,9 +190,12 @@ fn blind_segments_do_not_end_a_connection() {
     // window it must still not count as a close.
     for guess in (0..16u32).map(|i| i.wrapping_mul(0x1000_0061).wrapping_add(7)) {
         for kind in [flags::RST, flags::RST | flags::ACK, flags::FIN | flags::ACK] {
-            let number = |tcp: Tcp| tcp.numbers(guess, guess.wrapping_mul(3));
-            forge(&topology.client, &number(Tcp::new(client, FRONTEND, kind))).unwrap();
-            forge(&topology.backends[0].namespace, &number(Tcp::new(backend, client, kind)))
+            let segment = |from: SocketAddrV4, to: SocketAddrV4| {
+                let segment = Segment::tcp(from.into(), to.into(), kind);
+                segment.numbers(guess, guess.wrapping_mul(3))
+            };
+            forge(&topology.client, &segment(client, FRONTEND)).unwrap();
+            forge(&topology.backends[0].namespace, &segment(backend, client))
                 .unwrap();
             sent += 2;
         }
