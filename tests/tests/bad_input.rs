@@ -184,7 +184,8 @@ fn a_program_of_somebody_else_is_left_alone() {
     let socket = folder.path().join("release.sock");
     let interfaces = 1 + topology.backends.len();
     eventually(DEADLINE, "the other daemon", || {
-        socket.exists() && lb.namespace.ip("link").unwrap().matches("prog/xdp").count() == interfaces
+        socket.exists()
+            && lb.namespace.ip("link").unwrap().matches("prog/xdp").count() == interfaces
     });
     let before = lb.namespace.ip("link").unwrap();
     let refused = start(lb).unwrap();

@@ -181,7 +181,9 @@ fn flows_can_be_filtered() {
     let all = flows(&[]);
     let first = all.iter().find(|flow| flow["client"] == oldest).unwrap();
     assert_eq!(one.len(), 1);
-    assert!(age(&one[0]) <= age(first) + 1.0 && all.iter().all(|flow| age(flow) < age(&one[0]) + 1.0));
+    assert!(
+        age(&one[0]) <= age(first) + 1.0 && all.iter().all(|flow| age(flow) < age(&one[0]) + 1.0)
+    );
     assert_eq!(one[0]["frontend"], FRONTEND.to_string());
     assert!(flows(&["--state", "embryonic"]).is_empty());
     assert_eq!(flows(&["--version", "v1", "--state", "established"]).len(), 0);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -168,10 +168,8 @@ fn a_handshake_alone_is_busy() {
 
 /// Sends a segment from where it claims to come from, as a forger on the way would.
 fn forge(at: &Netns, segment: &Segment) -> Result<()> {
-    const ETHERNET: usize = 14;
-    let frame = segment.build();
-    let IpAddr::V4(to) = segment.destination.ip() else { bail!("not IPv4") };
-    at.enter(|| send_packet(&frame[ETHERNET..], to))??;
+    let SocketAddr::V4(to) = segment.destination else { bail!("not IPv4") };
+    at.enter(|| send_packet(&segment.packet(), *to.ip()))??;
     Ok(())
 }
 
@@ -192,10 +190,12 @@ fn blind_segments_do_not_end_a_connection() {
     // window it must still not count as a close.
     for guess in (0..16u32).map(|i| i.wrapping_mul(0x1000_0061).wrapping_add(7)) {
         for kind in [flags::RST, flags::RST | flags::ACK, flags::FIN | flags::ACK] {
-            let number = |tcp: Segment| tcp.numbers(guess, guess.wrapping_mul(3));
-            forge(&topology.client, &number(Segment::tcp(client.into(), FRONTEND.into(), kind))).unwrap();
-            forge(&topology.backends[0].namespace, &number(Segment::tcp(backend.into(), client.into(), kind)))
-                .unwrap();
+            let segment = |from: SocketAddrV4, to: SocketAddrV4| {
+                let segment = Segment::tcp(from.into(), to.into(), kind);
+                segment.numbers(guess, guess.wrapping_mul(3))
+            };
+            forge(&topology.client, &segment(client, FRONTEND)).unwrap();
+            forge(&topology.backends[0].namespace, &segment(backend, client)).unwrap();
             sent += 2;
         }
     }

@@ -21,8 +21,18 @@ pub struct Args {
 }
 
 /// The crates whose tests need nothing but themselves, as cargo's arguments.
-pub const UNIT: &[&str] =
-    &["-p", "release-common", "-p", "release-harness", "-p", "release-user", "-p", "xtask"];
+pub const UNIT: &[&str] = &[
+    "-p",
+    "release-common",
+    "-p",
+    "release-cases",
+    "-p",
+    "release-harness",
+    "-p",
+    "release-user",
+    "-p",
+    "xtask",
+];
 /// The crate of the end-to-end tests, which run `releasectl`.
 pub const NAMESPACES: &[&str] = &["-p", "release-tests"];
 

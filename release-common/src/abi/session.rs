@@ -31,9 +31,8 @@ shared_fields!(Session {
     last_seen => last_seen: u32,
 });
 
-/// Attempts to change a word that other CPUs change too. A flow that left and could not say so would
-/// keep its session for ever, hence rather many.
-const ATTEMPTS: usize = 8;
+/// Attempts to change a word that other CPUs change too.
+const ATTEMPTS: usize = 4;
 
 impl Shared<'_, Session> {
     /// Counts a flow that joined (1) or left (-1). `false`: the session is being removed.

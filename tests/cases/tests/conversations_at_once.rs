@@ -23,6 +23,11 @@ fn both(scene: &Scene, test: impl Fn(&Scene)) {
     test(&scene.clone().told_in(Family::V6));
 }
 
+/// Lets so much time pass that another datagram of a client makes a flow.
+fn a_second(world: &World) {
+    world.tables.clock.set(world.tables.clock.get() + u64::from(release_cases::model::tables::HZ));
+}
+
 fn udp() -> Scene {
     Scene::new(&[1, 0], 2).udp()
 }
@@ -34,6 +39,7 @@ mod udp_flows {
         let first = world.asks(0, b"first");
         world.pin(&first);
         world.tables.shift(&[0, 1]);
+        a_second(world);
     }
 
     fn again(world: &World) -> Vec<u8> {
@@ -143,9 +149,11 @@ mod quic {
         connected(world);
         let moved = to_new(world);
         world.pin(&moved);
+        a_second(world);
     }
 
     fn moved(world: &World) {
+        a_second(world);
         world.run(&to_new(world));
         world.run(&to_new(world));
         let backends: Vec<u32> = world.flows().iter().map(|flow| flow.backend).collect();
@@ -494,6 +502,7 @@ mod limits {
         let asked = |world: &mut World| {
             world.run(&world.asks(2, b"first"));
             world.run(&world.asks(3, b"first"));
+            a_second(world);
         };
         let again = |connection| move |world: &World| world.asks(connection, b"second");
         let reply = |connection| {

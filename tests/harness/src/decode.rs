@@ -72,13 +72,18 @@ fn compare<A: Ip>(
         tos: ip.tos,
         dont_fragment: ip.dont_fragment,
         more: matches!(ip.fragment, Fragment::First | Fragment::Middle),
-        offset: ip.fragment_offset,
+        // In a first fragment it counts the extension headers behind the fragment header.
+        offset: if expected.offset == 0 { 0 } else { ip.fragment_offset },
         ident: ip.ident,
         source: bytes_of(&ip.source),
         destination: bytes_of(&ip.destination),
     };
     assert_eq!(found, *expected, "IP header");
     assert_eq!(ip.fragment, fragment);
+    if expected.offset == 0 {
+        assert!(ip.fragment_offset % 8 == 0 && ip.fragment_offset <= ip.header - A::HEADER as u16);
+        assert!(ip.fragment_offset == 0 || fragment == Fragment::First && A::VERSION == 6);
+    }
     assert_eq!(headers.transport(), expected.at + expected.header, "offset of the transport");
     assert!(packet.holds(headers.transport() + headers.ip_payload() as usize), "ends inside");
 

@@ -8,8 +8,8 @@ use release_common::pipeline::Refusal::{Empty, Full, MaxFlows, Rate};
 use release_common::reason::Reason;
 
 use super::script::{
-    C, Case, EmbryoIs, FlowIs, S, Setting, Step, Want, client, close, counts, datagram, open,
-    open_on, packets, refusals, response, server, shift,
+    C, Case, EmbryoIs, FlowIs, S, Setting, Step, Want, a_second, client, close, counts, datagram,
+    open, open_on, packets, refusals, response, server, shift,
 };
 use crate::frames::flags;
 use crate::model::Scene;
@@ -148,6 +148,7 @@ fn udp() -> Vec<Case> {
             [
                 first(2),
                 first(3),
+                a_second(),
                 packets([datagram(9).on(2)]),
                 packets([datagram(9).on(3).want(Want::Reset(Reason::MaxFlows))]),
                 vec![Step::Embryo(3, EmbryoIs::None)],

@@ -8,8 +8,8 @@ use release_common::pipeline::Refusal::MaxFlows;
 use release_common::reason::Reason;
 
 use super::script::{
-    C, Case, EmbryoIs, FlowIs, Packet, S, Setting, Step, Want, Way, client, counts, datagram,
-    packets, refusals, shift,
+    C, Case, EmbryoIs, FlowIs, Packet, S, Setting, Step, Want, Way, a_second, client, counts,
+    datagram, packets, refusals, shift,
 };
 use crate::frames::flags;
 use crate::model::{Family, Scene};
@@ -251,7 +251,9 @@ fn of(category: &'static str, scene: &Scene) -> Vec<Case> {
         "UDP: a flow on the second datagram",
         scene.clone().udp(),
         [
-            packets([datagram(9).to(0, Reason::Placed), datagram(8)]),
+            packets([datagram(9).to(0, Reason::Placed)]),
+            a_second(),
+            packets([datagram(8)]),
             flow(FlowIs::Live),
             shift([0, 1]),
             packets([datagram(0), datagram(7).on(2).to(1, Reason::Placed)]),

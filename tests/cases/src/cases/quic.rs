@@ -7,7 +7,8 @@ use release_common::pipeline::Counter::{
 use release_common::reason::Reason;
 
 use super::script::{
-    Case, EmbryoIs, FlowIs, Packet, Setting, Step, Want, counts, datagram, packets, response, shift,
+    Case, EmbryoIs, FlowIs, Packet, Setting, Step, Want, a_second, counts, datagram, packets,
+    response, shift,
 };
 use crate::model::Scene;
 
@@ -94,6 +95,8 @@ pub fn cases() -> Vec<Case> {
             [
                 packets([initial(), response(1200)]),
                 packets([short(CONFIG, 2, 2).to(1, Reason::Migrated), short(CONFIG, 2, 2)]),
+                a_second(),
+                packets([short(CONFIG, 2, 2)]),
                 vec![Step::Check(0, "the new instance", |flow| flow.backend == 22)],
                 counts([(Placed, 1), (Trials, 1), (Migrated, 1), (Opened, 2), (Superseded, 1)]),
             ],
@@ -129,6 +132,7 @@ pub fn cases() -> Vec<Case> {
             "another config id: by the tuple",
             [
                 packets([short(CONFIG + 1, 2, 1).to(0, Reason::Placed)]),
+                a_second(),
                 packets([short(CONFIG ^ 7, 2, 1), short(7, 2, 1)]),
                 counts([(Placed, 1), (Opened, 1)]),
             ],

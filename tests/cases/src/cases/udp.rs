@@ -12,6 +12,7 @@ use super::script::{
 };
 use crate::frames::{Segment, flags};
 use crate::model::scene::{TCP, UDP};
+use crate::model::tables::HZ;
 use crate::model::{Family, Scene};
 
 const CATEGORY: &str = "udp";
@@ -44,10 +45,15 @@ fn embryo() -> Vec<Step> {
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(
-            "the first datagram makes an embryo, the second a flow",
+            "the first datagram makes an embryo, one a second later a flow",
             [
                 packets([first()]),
                 embryo(),
+                packets([datagram(9)]),
+                vec![Step::Advance(u64::from(HZ) - 1)],
+                packets([datagram(9)]),
+                embryo(),
+                vec![Step::Advance(1)],
                 packets([datagram(9)]),
                 flow(),
                 vec![Step::Check(0, "not replied", |flow| !FlowWord(flow.state).replied())],

@@ -252,7 +252,8 @@ impl Scene {
         self.instances_in(reached)
     }
 
-    /// The same with instances of this family, whatever that of the frontends.
+    /// The same with instances of this family, whatever that of the frontends. Before
+    /// [`Self::told_in`]: what is told in IPv6 stays so.
     #[must_use]
     pub fn reached_by(mut self, family: Family) -> Self {
         self.reached = Some(family);

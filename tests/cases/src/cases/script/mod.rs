@@ -6,6 +6,7 @@ use release_common::reason::Reason;
 
 use crate::frames::flags;
 use crate::model::Scene;
+use crate::model::tables::HZ;
 
 mod icmp;
 mod packet;
@@ -215,6 +216,11 @@ pub fn close() -> Vec<Step> {
 /// New flows refused.
 pub fn refusals<const N: usize>(counts: [(Refusal, u64); N]) -> Vec<Step> {
     vec![Step::Refusals(counts.to_vec())]
+}
+
+/// Enough time for another datagram of the client to make a flow.
+pub fn a_second() -> Vec<Step> {
+    vec![Step::Advance(HZ.into())]
 }
 
 /// New weights.
