@@ -227,7 +227,7 @@ pub struct FlowLine {
     /// Instance id.
     pub instance: String,
     /// `embryonic | trial | unreplied | established | half-closed | closed`; of UDP `embryonic`
-    /// after one datagram, `unreplied` as long as the instance has sent none
+    /// after one datagram, `unreplied` while the instance has sent none and would be seen to
     pub state: String,
     /// Generation that placed it.
     pub generation: u32,

@@ -264,7 +264,10 @@ impl Describer<'_> {
         let word = FlowWord(flow.state);
         let state = match word.phase() {
             Phase::Live if word.half_closed() => "half-closed",
-            Phase::Live if key.proto == IPPROTO_UDP && !word.replied() => "unreplied",
+            // In one-way modes an answer would not be seen.
+            Phase::Live if key.proto == IPPROTO_UDP && !word.replied() && !word.one_way() => {
+                "unreplied"
+            }
             Phase::Live => "established",
             Phase::ClosedFin | Phase::ClosedRst | Phase::Dead => "closed",
         };
