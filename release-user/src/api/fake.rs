@@ -112,6 +112,7 @@ pub(crate) fn status() -> Status {
         weight_actual: share,
         state: state.into(),
         flows,
+        sessions_held: 0,
         new_flows_per_second: share * 1234.56,
         first_flow_at: None,
         instances,
@@ -129,6 +130,7 @@ pub(crate) fn status() -> Status {
             embryos: 4,
             alarm: None,
             evidence_epoch: 1,
+            warnings: Vec::new(),
         },
         services: vec![ServiceStatus {
             name: "web".into(),
@@ -136,6 +138,9 @@ pub(crate) fn status() -> Status {
             mode: "nat".into(),
             conversation: "flow".into(),
             frontends: vec!["192.0.2.10:80/tcp".into(), "192.0.2.10:443/tcp".into()],
+            refused: RefusedCounts::default(),
+            sessions: None,
+            warnings: Vec::new(),
             versions: vec![
                 version("v1", 0, 0.0, "draining", v1_flows, vec![draining]),
                 version(

@@ -37,6 +37,9 @@ pub struct DataPlaneStatus {
     pub alarm: Option<String>,
     /// Number of the evidence epoch.
     pub evidence_epoch: u32,
+    /// What the host lacks for any service.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A managed interface.
@@ -62,8 +65,33 @@ pub struct ServiceStatus {
     pub conversation: String,
     /// `ip:port/tcp`, `[ip]:port/udp` and the like; those for tests included.
     pub frontends: Vec<String>,
+    /// New flows refused, by cause, since the data plane began.
+    #[serde(default)]
+    pub refused: RefusedCounts,
+    /// Clients that are remembered; `None` unless the conversation is `client`.
+    #[serde(default)]
+    pub sessions: Option<u64>,
+    /// What the host lacks for this service.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Versions in configuration order.
     pub versions: Vec<VersionStatus>,
+}
+
+/// New flows that a service refused. A client that tries again is counted again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedCounts {
+    /// No version has weight, or the version chosen has no instance.
+    pub empty: u64,
+    /// The flow table was full.
+    pub full: u64,
+    /// `limits.max_flows` was reached.
+    pub max_flows: u64,
+    /// `limits.new_flows_per_second` was reached.
+    pub rate: u64,
+    /// No source port was free (mode `snat`), or every instance tried serves this client port to
+    /// another frontend of the service.
+    pub ports: u64,
 }
 
 /// What daemons of before had.
@@ -84,6 +112,10 @@ pub struct VersionStatus {
     pub state: String,
     /// Flows by state.
     pub flows: FlowCounts,
+    /// Remembered clients that lead new flows to it whatever its weight (`drain.sessions` is
+    /// `hold`).
+    #[serde(default)]
+    pub sessions_held: u64,
     /// Flows opened a second, lately.
     pub new_flows_per_second: f64,
     /// RFC 3339, when its first flow was opened.
@@ -194,7 +226,8 @@ pub struct FlowLine {
     pub version: String,
     /// Instance id.
     pub instance: String,
-    /// `embryonic | trial | established | half-closed | closed`
+    /// `embryonic | trial | unreplied | established | half-closed | closed`; of UDP `embryonic`
+    /// after one datagram, `unreplied` while the instance has sent none and would be seen to
     pub state: String,
     /// Generation that placed it.
     pub generation: u32,

@@ -6,7 +6,8 @@ use super::values::Output;
 use super::{Context, DONE, Ended};
 use crate::api::client::ClientError;
 use crate::api::types::{
-    DataPlaneStatus, FlowCounts, InstanceStatus, ServiceStatus, Status, VersionStatus,
+    DataPlaneStatus, FlowCounts, InstanceStatus, RefusedCounts, ServiceStatus, Status,
+    VersionStatus,
 };
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -79,8 +80,15 @@ fn status_text(status: &Status, colours: bool) -> String {
 }
 
 fn data_plane_text(data_plane: &DataPlaneStatus, colours: bool) -> String {
-    let DataPlaneStatus { interfaces, flow_entries, flow_capacity, embryos, alarm, evidence_epoch } =
-        data_plane;
+    let DataPlaneStatus {
+        interfaces,
+        flow_entries,
+        flow_capacity,
+        embryos,
+        alarm,
+        evidence_epoch,
+        warnings,
+    } = data_plane;
     let names: Vec<String> = interfaces
         .iter()
         .map(|interface| format!("{} {}", interface.name, interface.mode))
@@ -96,11 +104,21 @@ fn data_plane_text(data_plane: &DataPlaneStatus, colours: bool) -> String {
     if let Some(alarm) = alarm {
         let _ = writeln!(text, "{}", Paint::Red.on(&format!("ALARM: {alarm}"), colours));
     }
-    text
+    text + &warnings_text(warnings, colours)
 }
 
 fn service_text(service: &ServiceStatus, colours: bool) -> String {
-    let ServiceStatus { name, generation, mode, conversation, frontends, versions } = service;
+    let ServiceStatus {
+        name,
+        generation,
+        mode,
+        conversation,
+        frontends,
+        refused,
+        sessions,
+        warnings,
+        versions,
+    } = service;
     // What is usual is not said.
     let kept = if conversation == "flow" { String::new() } else { format!("  by {conversation}") };
     let mut text = format!(
@@ -108,6 +126,12 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         Paint::Bold.on(name, colours),
         frontends.join(", ")
     );
+    text += &warnings_text(warnings, colours);
+    text += &refused_text(refused);
+    if let Some(sessions) = sessions {
+        let held: u64 = versions.iter().map(|version| version.sessions_held).sum();
+        let _ = writeln!(text, "sessions: {sessions} ({held} held)");
+    }
     let mut table = Table::new(&[
         ("VERSION / INSTANCE", Side::Left),
         ("STATE", Side::Left),
@@ -128,6 +152,29 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
     }
     text += &table.render(colours);
     text
+}
+
+fn warnings_text(warnings: &[String], colours: bool) -> String {
+    let line = |text: &String| Paint::Yellow.on(&format!("warning: {text}"), colours) + "\n";
+    warnings.iter().map(line).collect()
+}
+
+/// What was refused and why; nothing if nothing was.
+fn refused_text(refused: &RefusedCounts) -> String {
+    let RefusedCounts { empty, full, max_flows, rate, ports } = refused;
+    let causes = [
+        (empty, "no instance"),
+        (full, "table full"),
+        (max_flows, "max_flows"),
+        (rate, "new_flows_per_second"),
+        (ports, "no port"),
+    ];
+    let said: Vec<String> = causes
+        .iter()
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, cause)| format!("{count} {cause}"))
+        .collect();
+    if said.is_empty() { String::new() } else { format!("refused: {}\n", said.join(", ")) }
 }
 
 fn version_row(table: &mut Table, version: &VersionStatus) {
@@ -170,6 +217,7 @@ fn counts(flows: &FlowCounts) -> [String; 4] {
 mod tests {
     use super::{redrawn, status_text};
     use crate::api::fake::status;
+    use crate::api::types::RefusedCounts;
 
     #[test]
     fn table_lines_up() {
@@ -220,6 +268,22 @@ v2                        active       100  100.0 %  1234.6          4   40198  
         assert!(text.contains("\n\x1b[33mv1"), "{text}");
         status.services.clear();
         assert!(status_text(&status, false).ends_with("\n\nno services\n"));
+    }
+
+    #[test]
+    fn warnings_refusals_and_sessions_are_said() {
+        let mut status = status();
+        status.data_plane.warnings = vec!["eth0 merges".into()];
+        let service = &mut status.services[0];
+        service.warnings = vec!["192.0.2.10 is elsewhere".into()];
+        service.refused = RefusedCounts { max_flows: 3, ports: 1, ..RefusedCounts::default() };
+        service.sessions = Some(7);
+        service.versions[0].sessions_held = 2;
+        let text = status_text(&status, false);
+        assert!(text.contains("\nwarning: eth0 merges\n\n"), "{text}");
+        let said = "\nwarning: 192.0.2.10 is elsewhere\nrefused: 3 max_flows, 1 no port\n\
+                    sessions: 7 (2 held)\n";
+        assert!(text.contains(said), "{text}");
     }
 
     #[test]

@@ -126,6 +126,9 @@ impl Daemon {
         for change in &changes {
             self.events.publish("reload", None, None, change.clone());
         }
+        if let Err(error) = self.look_at_host().await {
+            log::error!("{error}");
+        }
         Ok(Reloaded { changes })
     }
 }

@@ -43,7 +43,10 @@ impl EventHub {
             target: target.map(ToOwned::to_owned),
             message,
         };
-        if !kind.starts_with("flow-") {
+        if kind == "warning" {
+            let of = service.map(|service| format!("{service}: ")).unwrap_or_default();
+            log::warn!("{of}{}", line.message);
+        } else if !kind.starts_with("flow-") {
             log::info!("{kind}: {}", line.message);
         }
         if kept.1.len() == KEPT {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::checks;
 use super::core::{Core, Daemon};
+use super::warnings::forwards_v6;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::XdpMode as Wanted;
 use crate::kernel::{AttachError, Attachment, XdpMode, retire_stages};
@@ -19,8 +20,8 @@ const RENEW: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_secs(3);
 /// Longer than any packet takes from program to program.
 const UNDER_WAY: Duration = Duration::from_secs(1);
-/// How often stale neighbours are checked.
-const NEIGHBOURS: Duration = Duration::from_secs(10);
+/// How often the host is looked at, and stale neighbours are checked.
+const LOOK: Duration = Duration::from_secs(10);
 /// Key of the kernel settings found, in the store.
 pub const FOUND: &str = "sysctl";
 
@@ -142,7 +143,8 @@ impl Core {
             .cloned()
             .collect();
         let failed = |error| ApiError::new(ErrorCode::Internal, format!("sysctl: {error}"));
-        let missing = sysctl::missing(&there).map_err(failed)?;
+        let v6 = forwards_v6(&self.state.services);
+        let missing = sysctl::missing(&there, v6).map_err(failed)?;
         let known = self.found.len();
         for (name, found) in missing.iter().map(|setting| (&setting.name, &setting.found)) {
             self.found.entry(name.clone()).or_insert_with(|| found.clone());
@@ -255,7 +257,8 @@ impl Daemon {
             }
         };
         let mut renew = tokio::time::interval(RENEW);
-        let mut neighbours = tokio::time::interval(NEIGHBOURS);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let result = tokio::select! {
                 change = next_change(&mut changes) => match change {
@@ -267,11 +270,8 @@ impl Daemon {
                         Ok(())
                     }
                 },
-                _ = renew.tick() => match self.renew(changes.is_some()).await {
-                    Ok(()) => self.refresh_interfaces().await,
-                    error => error,
-                },
-                _ = neighbours.tick() => self.check_neighbours().await,
+                _ = renew.tick() => self.every_second_of_host(changes.is_some()).await,
+                _ = look.tick() => self.look_at_host().await,
             };
             if let Err(error) = result {
                 log::error!("{error}");
@@ -288,9 +288,10 @@ impl Daemon {
         self.core.lock().await.renew_lease(until as u32)
     }
 
-    async fn check_neighbours(&self) -> Result<(), ApiError> {
-        let indices = self.core.lock().await.maps.devices();
-        netlink::check_neighbours(&indices).await.map_err(netlink_error)
+    async fn every_second_of_host(&self, followed: bool) -> Result<(), ApiError> {
+        self.renew(followed).await?;
+        self.refresh_interfaces().await?;
+        self.ask_for_lost().await
     }
 }
 

@@ -15,6 +15,7 @@ mod reaper;
 mod report;
 mod takedown;
 mod ticker;
+mod warnings;
 
 use std::sync::Arc;
 
@@ -109,11 +110,15 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         events: events::EventHub::new(),
         rates: Default::default(),
         idle: Default::default(),
+        warnings: Default::default(),
         stop: Notify::new(),
         paths,
     });
     for line in attached {
         daemon.events.publish("interface", None, None, line);
+    }
+    if let Err(error) = daemon.look_at_host().await {
+        log::error!("{error}");
     }
     serve(daemon, listener, log).await
 }

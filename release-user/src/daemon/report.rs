@@ -8,7 +8,7 @@ use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 use super::core::{Daemon, lock};
 use crate::api::types::{
     ApiError, DataPlaneStatus, ErrorCode, FlowCounts, FlowLine, FlowQuery, InstanceLine,
-    InstanceStatus, InterfaceStatus, SCHEMA, ServiceStatus, Status, VersionStatus,
+    InstanceStatus, InterfaceStatus, RefusedCounts, SCHEMA, ServiceStatus, Status, VersionStatus,
 };
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
@@ -63,6 +63,7 @@ impl Daemon {
                 embryos: walk.embryos,
                 alarm,
                 evidence_epoch: meta.evidence_epoch,
+                warnings: self.warnings_of(None),
             },
             services,
         })
@@ -80,7 +81,8 @@ impl Daemon {
         for version in &service.versions {
             let backends: Vec<u32> = version.instances.iter().map(|i| i.backend).collect();
             let rate = self.rate(&backends);
-            let flows = walk.tally(&backends).flows;
+            let tally = walk.tally(&backends);
+            let flows = tally.flows;
             let instances = version
                 .instances
                 .iter()
@@ -97,17 +99,30 @@ impl Daemon {
                 state: version_state(version, flows, self.is_idle(&service.name, &version.name))
                     .to_owned(),
                 flows,
+                sessions_held: tally.sessions,
                 new_flows_per_second: rate.opened_per_second,
                 first_flow_at: version.first_flow_at.clone(),
                 instances,
             });
         }
+        let refused = self.reader.service_counters(service.id)?;
+        let remembers = service.settings.session.is_some();
         Ok(ServiceStatus {
             name: service.name.clone(),
             generation: service.generation,
             mode: service.settings.mode.to_string(),
             conversation: service.settings.conversation.to_string(),
             frontends: service.all_frontends().map(|frontend| frontend.to_string()).collect(),
+            refused: RefusedCounts {
+                empty: refused.empty,
+                full: refused.full,
+                max_flows: refused.max_flows,
+                rate: refused.rate,
+                ports: refused.ports,
+            },
+            sessions: remembers
+                .then(|| walk.remembered.get(&service.id).copied().unwrap_or_default()),
+            warnings: self.warnings_of(Some(&service.name)),
             versions,
         })
     }
@@ -249,7 +264,10 @@ impl Describer<'_> {
         let word = FlowWord(flow.state);
         let state = match word.phase() {
             Phase::Live if word.half_closed() => "half-closed",
-            Phase::Live if key.proto == IPPROTO_UDP && !word.replied() => "unreplied",
+            // In one-way modes an answer would not be seen.
+            Phase::Live if key.proto == IPPROTO_UDP && !word.replied() && !word.one_way() => {
+                "unreplied"
+            }
             Phase::Live => "established",
             Phase::ClosedFin | Phase::ClosedRst | Phase::Dead => "closed",
         };

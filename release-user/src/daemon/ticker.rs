@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use release_common::abi::Event;
+use release_common::abi::{Event, IPPROTO_UDP};
 
 use super::core::{Daemon, lock};
 use super::report::nearly_full;
 use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
+use crate::config::Protocol;
 use crate::control::state::{DrainState, ServiceState};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -203,7 +204,9 @@ impl Daemon {
             0 => String::new(),
             n => format!(" ({n} events suppressed before this one)"),
         };
-        let text = format!("{client} to {frontend}, generation {}{more}", event.generation);
+        let protocol = if event.key.proto == IPPROTO_UDP { Protocol::Udp } else { Protocol::Tcp };
+        let text =
+            format!("{client} to {frontend}/{protocol}, generation {}{more}", event.generation);
         let kind = events::kind_name(event.kind);
         self.events.publish(kind, service.as_deref(), target.as_deref(), text);
     }

@@ -1,6 +1,7 @@
-//! The host around the data plane: interfaces, routes, kernel settings.
+//! The host around the data plane: interfaces, routes, neighbours, kernel settings.
 
 pub mod ethtool;
+pub mod neighbours;
 pub mod netlink;
 pub mod route;
 pub mod sysctl;

@@ -1,14 +1,12 @@
-//! Interfaces and routing changes, by rtnetlink.
+//! Interfaces, rules and what changes, by rtnetlink.
 
 use std::io;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
-use rtnetlink::packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
 use rtnetlink::packet_route::rule::RuleAttribute;
 use rtnetlink::{Handle, IpVersion, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
@@ -22,6 +20,10 @@ pub struct Interface {
     pub index: u32,
     /// How an XDP program is attached, and the program's id.
     pub xdp: Option<(Attached, u32)>,
+    /// Most bytes of an IP packet.
+    pub mtu: u32,
+    /// Whether it has neighbours whose MAC must be found out.
+    pub resolves: bool,
 }
 
 /// How an XDP program is attached.
@@ -53,13 +55,16 @@ pub async fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(links.iter().filter_map(interface).collect())
 }
 
-/// Whether routes depend on more than the destination: rules besides the kernel's own three.
+/// Whether routes depend on more than the destination: rules besides the kernel's own, of either
+/// family.
 ///
 /// # Errors
 /// The socket's or the kernel's.
 pub async fn policy_routing() -> io::Result<bool> {
-    let rules: Vec<_> = with_handle(|handle| async move {
-        handle.rule().get(IpVersion::V4).execute().try_collect().await
+    let rules = with_handle(|handle| async move {
+        let mut rules: Vec<_> = handle.rule().get(IpVersion::V4).execute().try_collect().await?;
+        rules.extend(handle.rule().get(IpVersion::V6).execute().try_collect::<Vec<_>>().await?);
+        Ok(rules)
     })
     .await?;
     let own = |priority: u32| matches!(priority, 0 | 32766 | 32767);
@@ -72,39 +77,8 @@ pub async fn policy_routing() -> io::Result<bool> {
     }))
 }
 
-/// Has the kernel check the stale IPv4 neighbours of these interfaces, as it would if it sent to
-/// them itself: what XDP sends on does not count as use.
-///
-/// # Errors
-/// The socket's or the kernel's.
-pub async fn check_neighbours(indices: &[u32]) -> io::Result<()> {
-    with_handle(|handle| async move {
-        let all: Vec<NeighbourMessage> =
-            handle.neighbours().get().set_family(IpVersion::V4).execute().try_collect().await?;
-        for neighbour in all {
-            let index = neighbour.header.ifindex;
-            if neighbour.header.state != NeighbourState::Stale || !indices.contains(&index) {
-                continue;
-            }
-            for attribute in &neighbour.attributes {
-                if let NeighbourAttribute::Destination(NeighbourAddress::Inet(addr)) = attribute {
-                    let request = handle
-                        .neighbours()
-                        .add(index, (*addr).into())
-                        .state(NeighbourState::None)
-                        .flags(NeighbourFlags::Use)
-                        .replace();
-                    request.execute().await?;
-                }
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
 /// Runs a request on a connection of its own.
-async fn with_handle<T, F>(request: impl FnOnce(Handle) -> F) -> io::Result<T>
+pub(super) async fn with_handle<T, F>(request: impl FnOnce(Handle) -> F) -> io::Result<T>
 where
     F: Future<Output = Result<T, rtnetlink::Error>>,
 {
@@ -116,10 +90,18 @@ where
 }
 
 fn interface(message: &LinkMessage) -> Option<Interface> {
-    let mut found = Interface { name: String::new(), index: message.header.index, xdp: None };
+    let flags = message.header.flags;
+    let mut found = Interface {
+        name: String::new(),
+        index: message.header.index,
+        xdp: None,
+        mtu: 0,
+        resolves: !flags.intersects(LinkFlags::Loopback | LinkFlags::Noarp),
+    };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => found.mtu = *mtu,
             LinkAttribute::Xdp(xdp) => {
                 let mode = xdp.iter().find_map(|nla| match nla {
                     LinkXdp::Attached(XdpAttached::SocketBuffer) => Some(Attached::Generic),
@@ -150,6 +132,9 @@ pub fn watch() -> io::Result<mpsc::Receiver<Change>> {
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv6Rule,
         MulticastGroup::Nexthop,
     ])?;
     let (sender, receiver) = mpsc::channel(64);

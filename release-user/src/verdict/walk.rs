@@ -65,12 +65,24 @@ impl Tally {
     }
 }
 
-/// Whether a session leads new flows to its instance, by its service and the time.
-fn leads(maps: &Maps, service: u32, session: &Session, now: u32) -> Result<bool, KernelError> {
+/// What a session means at this time, by its service.
+struct Remembered {
+    /// The client's next flow finds it.
+    lasts: bool,
+    /// It leads new flows to its instance, drained or not.
+    leads: bool,
+}
+
+fn remembered(
+    maps: &Maps,
+    service: u32,
+    session: &Session,
+    now: u32,
+) -> Result<Remembered, KernelError> {
     let settings = maps.service(service)?;
     let age = now.wrapping_sub(session.last_seen);
-    let over = SessionWord(session.state).live() == 0 && age >= settings.session_timeout;
-    Ok(settings.has(service_flag::HOLD_SESSIONS) && !over)
+    let lasts = SessionWord(session.state).live() != 0 || age < settings.session_timeout;
+    Ok(Remembered { lasts, leads: lasts && settings.has(service_flag::HOLD_SESSIONS) })
 }
 
 /// All entries, by instance.
@@ -88,6 +100,8 @@ pub struct Walk {
     pub embryos6: u64,
     /// Instances that sessions name, whatever their time.
     pub sessions: HashSet<u32>,
+    /// Clients that are remembered, by service id.
+    pub remembered: HashMap<u32, u64>,
 }
 
 impl Walk {
@@ -112,7 +126,11 @@ impl Walk {
         maps.walk_sessions(|at, session| sessions.push((at.service, *session)))?;
         for (service, session) in sessions {
             walk.sessions.insert(session.backend);
-            if leads(maps, service, &session, now as u32)? {
+            let remembered = remembered(maps, service, &session, now as u32)?;
+            if remembered.lasts {
+                *walk.remembered.entry(service).or_default() += 1;
+            }
+            if remembered.leads {
                 walk.by_backend.entry(session.backend).or_default().sessions += 1;
             }
         }
