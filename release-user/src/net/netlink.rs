@@ -1,6 +1,7 @@
 //! Interfaces, rules and what changes, by rtnetlink.
 
 use std::io;
+use std::path::Path;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_core::NetlinkPayload;
@@ -63,7 +64,11 @@ pub async fn interfaces() -> io::Result<Vec<Interface>> {
 pub async fn policy_routing() -> io::Result<bool> {
     let rules = with_handle(|handle| async move {
         let mut rules: Vec<_> = handle.rule().get(IpVersion::V4).execute().try_collect().await?;
-        rules.extend(handle.rule().get(IpVersion::V6).execute().try_collect::<Vec<_>>().await?);
+        // Where IPv6 is switched off the kernel refuses the question.
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            let rules6: Vec<_> = handle.rule().get(IpVersion::V6).execute().try_collect().await?;
+            rules.extend(rules6);
+        }
         Ok(rules)
     })
     .await?;
