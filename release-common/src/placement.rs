@@ -14,9 +14,9 @@ impl FlowHash {
     /// Hashes `key`.
     #[inline(always)]
     pub fn of<A: Address>(key: &FlowKey<A>) -> Self {
-        let ports = (key.client_port.get() as u64) << 32
-            | (key.frontend_port.get() as u64) << 16
-            | key.proto as u64;
+        let ports = u64::from(key.client_port.get()) << 32
+            | u64::from(key.frontend_port.get()) << 16
+            | u64::from(key.proto);
         Self(mix(addresses(key.client, key.frontend) ^ ports))
     }
 
@@ -29,7 +29,7 @@ impl FlowHash {
     /// A number between 0 and `below`, independent of the places in split and ring.
     #[inline(always)]
     pub const fn pick(self, below: u32) -> u32 {
-        ((mix(self.0) >> 32) * below as u64 >> 32) as u32
+        (((mix(self.0) >> 32) * below as u64) >> 32) as u32
     }
 
     /// The half that picks the version.

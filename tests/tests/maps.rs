@@ -191,7 +191,7 @@ fn flows_can_be_filtered() {
     assert!(of("v2-1").iter().all(|flow| flow["instance"] == "v2-1"));
     let one = flows(&["--oldest", "1"]);
     // Ages are known to a few hundredths of a second: others may be as old.
-    let age = |flow: &serde_json::Value| flow["age_s"].as_f64().unwrap();
+    let age = |flow: &Value| flow["age_s"].as_f64().unwrap();
     let all = flows(&[]);
     let first = all.iter().find(|flow| flow["client"] == oldest).unwrap();
     assert_eq!(one.len(), 1);

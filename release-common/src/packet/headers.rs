@@ -126,7 +126,7 @@ impl<A: Ip> Headers<A> {
     /// Offset of the transport header in the frame.
     #[inline(always)]
     pub const fn transport(&self) -> usize {
-        (self.at as u64 + self.ip.header as u64 & OFFSET_MASK) as usize
+        ((self.at as u64 + self.ip.header as u64) & OFFSET_MASK) as usize
     }
 
     /// Bytes of the IP packet in this frame behind the IP header.

@@ -75,7 +75,7 @@ impl<const N: usize> View<'_, N> {
     /// All of it as a value of `N` bytes.
     #[inline(always)]
     pub fn pod<T: Pod>(&self) -> T {
-        const { assert!(size_of::<T>() == N && N % 4 == 0 && align_of::<T>() == 4) };
+        const { assert!(size_of::<T>() == N && N.is_multiple_of(4) && align_of::<T>() == 4) };
         let mut value = T::zeroed();
         // Word by word: a copy of the whole would be a call of `memcpy`, byte by byte.
         let words = (&raw mut value).cast::<u32>();
@@ -91,7 +91,7 @@ impl<const N: usize> View<'_, N> {
     /// One's complement sum of all bytes. `N` is a multiple of 4.
     #[inline(always)]
     pub fn sum(&self) -> Sum {
-        const { assert!(N % 4 == 0) };
+        const { assert!(N.is_multiple_of(4)) };
         let mut sum = Sum::zero();
         let mut at = 0;
         while at < N {

@@ -81,7 +81,10 @@ fn compare<A: Ip>(
     assert_eq!(found, *expected, "IP header");
     assert_eq!(ip.fragment, fragment);
     if expected.offset == 0 {
-        assert!(ip.fragment_offset % 8 == 0 && ip.fragment_offset <= ip.header - A::HEADER as u16);
+        assert!(
+            ip.fragment_offset.is_multiple_of(8)
+                && ip.fragment_offset <= ip.header - A::HEADER as u16
+        );
         assert!(ip.fragment_offset == 0 || fragment == Fragment::First && A::VERSION == 6);
     }
     assert_eq!(headers.transport(), expected.at + expected.header, "offset of the transport");

@@ -206,19 +206,19 @@ impl Play<'_> {
                     self.sources.remove(&form.connection);
                     self.tunnels.remove(&form.connection);
                 }
-                self.to_instance(run, form, instance, Some(reason))
+                self.reached_instance(run, form, instance, Some(reason))
             }
             Want::Pinned(reason) | Want::ResetInstance(reason) => {
                 let instance = self.pin(form.connection)?;
-                self.to_instance(run, form, instance, Some(reason))
+                self.reached_instance(run, form, instance, Some(reason))
             }
             Want::PinnedByKernel => {
                 let instance = self.pin(form.connection)?;
-                self.to_instance(run, form, instance, None)
+                self.reached_instance(run, form, instance, None)
             }
-            Want::Replied => self.to_client(run, form, Some(Reason::Replied)),
-            Want::RepliedAs(reason) => self.to_client(run, form, Some(reason)),
-            Want::RepliedByKernel => self.to_client(run, form, None),
+            Want::Replied => self.reached_client(run, form, Some(Reason::Replied)),
+            Want::RepliedAs(reason) => self.reached_client(run, form, Some(reason)),
+            Want::RepliedByKernel => self.reached_client(run, form, None),
             Want::Reset(reason) => answered(run, form, reason, Error::PortUnreachable),
             Want::TimeExceeded => answered(run, form, Reason::TtlExceeded, Error::TimeExceeded),
             Want::TooBig(mtu) => answered(run, form, Reason::TooBig, Error::TooBig(mtu)),

@@ -76,7 +76,7 @@ impl Play<'_> {
     }
 
     /// Sent to an instance; without a reason: left to the kernel to send.
-    pub(super) fn to_instance(
+    pub(super) fn reached_instance(
         &mut self,
         run: &Run,
         form: &Form<'_>,
@@ -107,7 +107,7 @@ impl Play<'_> {
     }
 
     /// Sent to the client of a connection, as if from its frontend.
-    pub(super) fn to_client(
+    pub(super) fn reached_client(
         &mut self,
         run: &Run,
         form: &Form<'_>,
