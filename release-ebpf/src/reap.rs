@@ -180,7 +180,7 @@ fn remove<A: FamilyMaps>(
             maps::add_gauge(entry.service, -1);
             if word.in_session() {
                 let client = SessionKey::new(key.client, entry.service);
-                if let Some(session) = shared(maps::SESSIONS.get_ptr_mut(&client)) {
+                if let Some(session) = shared(maps::SESSIONS.get_ptr_mut(client)) {
                     session.change_live(-1);
                     // SAFETY: no arguments.
                     session.last_seen().set(unsafe { bpf_jiffies64() } as u32);
@@ -247,11 +247,11 @@ fn free_port<A: FamilyMaps>(key: &SnatKey<A>, now: u32, limit: u32) -> bool {
     if !older(owner.claimed, now, limit) {
         return false;
     }
-    let embryo: Option<Shared<'_, Embryo>> = shared(A::embryos().get_ptr_mut(&owner.key));
+    let embryo: Option<Shared<'_, Embryo>> = shared(A::embryos().get_ptr_mut(owner.key));
     if embryo.is_some_and(|embryo| embryo.snat().get().port == key.source_port) {
         return false;
     }
-    let flow: Option<Shared<'_, Flow>> = shared(A::flows().get_ptr_mut(&owner.key));
+    let flow: Option<Shared<'_, Flow>> = shared(A::flows().get_ptr_mut(owner.key));
     if flow.is_some_and(|flow| flow.snat().get().port == key.source_port) {
         return false;
     }

@@ -172,7 +172,7 @@ unsafe impl Pod for FragmentOf<super::Addr6> {}
 pub struct Reap {
     /// One of [`reap_op`].
     pub op: u32,
-    /// Number of keys that follow, at most [`Reap::BATCH`].
+    /// Number of keys that follow, at most as many as [`Reap::BYTES`] hold.
     pub count: u32,
     /// Silence in jiffies after which a live flow, or an embryo, may go.
     pub limit: u32,
@@ -195,9 +195,9 @@ pub mod reap_op {
     pub const EMBRYOS: u32 = 3;
     /// Report the clock: jiffies are written over the first 8 bytes that follow.
     pub const CLOCK: u32 = 4;
-    /// Remove client sessions without live flows whose time is over. Keys are [`super::SessionKey`].
+    /// Remove client sessions without live flows whose time is over. Keys are [`super::super::SessionKey`].
     pub const SESSIONS: u32 = 5;
-    /// Give back claimed source ports whose flow is gone. Keys are [`super::SnatKey`].
+    /// Give back claimed source ports whose flow is gone. Keys are [`super::super::SnatKey`].
     pub const SNAT: u32 = 6;
 }
 

@@ -6,11 +6,11 @@
 //! has a program for each, so that the verifier need not follow every way through one stage through
 //! all that may follow.
 //!
-//! * [`tcp`], [`udp`] – client → frontend; [`reply`] – instance → client;
-//! * [`icmp`] – errors about either; [`fragment`] – what has no transport header;
-//! * [`place`] – where a new flow goes, with [`session`], [`snat`]; [`open`] – how it comes to be;
-//!   [`trial`] – mid-flow packets without an entry;
-//! * [`deliver`] – what is decided gets done, by mode.
+//! * `tcp`, `udp` – client → frontend; `reply` – instance → client;
+//! * `icmp` – errors about either; `fragment` – what has no transport header;
+//! * `place` – where a new flow goes, with `session`, `snat`; `open` – how it comes to be;
+//!   `trial` – mid-flow packets without an entry;
+//! * `deliver` – what is decided gets done, by mode.
 
 mod adopt;
 mod decision;

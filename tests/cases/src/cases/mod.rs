@@ -3,7 +3,7 @@
 //! A [`Case`] is a script: packets with what must become of each, clock advances, shifts, and
 //! checks of entries and counters. A [`Runner`] executes it; after every step the engine also
 //! checks that flows and embryos are conserved. Cases are told once and run in several
-//! [`variants`]: families, VLAN tags, IP options.
+//! `variants`: families, VLAN tags, IP options.
 
 mod datagram;
 mod engine;

@@ -1,6 +1,6 @@
 //! The packet path's surroundings without a kernel: what the maps hold, as plain data ([`scene`]) in
 //! either address family ([`family`]), hash tables that reuse their elements as the kernel's do
-//! ([`slab`]), and [`Tables`](release_common::pipeline::Tables) over them ([`tables`]); and
+//! (`slab`), and [`Tables`](release_common::pipeline::Tables) over them ([`tables`]); and
 //! connections to send through ([`conversation`]).
 
 pub mod conversation;

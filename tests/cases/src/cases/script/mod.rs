@@ -21,7 +21,7 @@ pub struct Case {
     pub name: String,
     /// Which part of the packet path.
     pub category: &'static str,
-    /// How its frames look, see [`super::variants`].
+    /// How its frames look, see `variants`.
     pub variant: &'static str,
     /// What is configured.
     pub scene: Scene,
