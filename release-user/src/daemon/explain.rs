@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use release_common::abi::Explained;
+use release_common::abi::{Explained, FrontendRef, SessionWord, conversation};
 use release_common::pipeline::Action;
 use release_common::reason::Reason;
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord};
@@ -73,6 +73,11 @@ impl Daemon {
         }
         let entry = self.entry(tuple, &mut out)?;
         name_instance(state, said.backend, &mut out);
+        if entry.is_none()
+            && let Some((_, at)) = service
+        {
+            self.chosen_by(state, tuple, *at, said.backend, &mut out)?;
+        }
         let passes = said.action == Action::Pass as u32;
         out.decision = match entry {
             Some(kind) if said.backend != 0 => kind,
@@ -94,6 +99,56 @@ impl Daemon {
         };
         out.because.push(format!("{what}: {} ({})", reason.meaning().trim(), reason.name()));
         Ok(out)
+    }
+
+    /// Who chose the version or the instance of a new flow, if it was not the split: test frontend,
+    /// then test rule, then session, as in the packet path.
+    fn chosen_by(
+        &self,
+        state: &State,
+        tuple: &Tuple,
+        at: FrontendRef,
+        backend: u32,
+        out: &mut Explanation,
+    ) -> Result<(), ApiError> {
+        let client = tuple.client.ip();
+        if at.ring != 0 {
+            let version = version_of(state, at.ring);
+            let whose = version.map_or("a drained version".to_owned(), |v| format!("version {v}"));
+            out.because.push(format!("{} is a test frontend of {whose}", tuple.frontend));
+            return Ok(());
+        }
+        let rules = self.reader.rules()?.into_iter();
+        let holds =
+            rules.filter(|(rule, _)| rule.service == at.service && rule.net.contains(&client));
+        if let Some((rule, ring)) = holds.max_by_key(|(rule, _)| rule.net.prefix_len()) {
+            let version = version_of(state, ring).unwrap_or("?");
+            let source = rule.net;
+            out.because
+                .push(format!("{client} is in {source}, a test source of version {version}"));
+            return Ok(());
+        }
+        let service = self.reader.service(at.service)?;
+        if service.conversation != conversation::CLIENT || backend == 0 {
+            return Ok(());
+        }
+        let now = self.jiffies()? as u32;
+        let mut generation = None;
+        self.reader.walk_sessions(|session_at, session| {
+            let lives = SessionWord(session.state).live() > 0
+                || now.wrapping_sub(session.last_seen) < service.session_timeout;
+            let ours = session_at.service == at.service && session_at.client == client;
+            if ours && lives && session.backend == backend {
+                generation = Some(session.generation);
+            }
+        })?;
+        if let Some(generation) = generation {
+            out.generation = Some(generation);
+            out.because.push(format!(
+                "{client} has a session there, begun in generation {generation}: it stays"
+            ));
+        }
+        Ok(())
     }
 
     /// What there is under the packet's 5-tuple already.
@@ -138,6 +193,12 @@ impl Daemon {
         }
         Ok(None)
     }
+}
+
+/// Name of the version that has a ring.
+fn version_of(state: &State, ring: u32) -> Option<&str> {
+    let mut versions = state.services.iter().flat_map(|service| &service.versions);
+    versions.find(|version| version.rings().any(|own| own == ring)).map(|v| v.name.as_str())
 }
 
 fn name_instance(state: &State, backend: u32, out: &mut Explanation) {
