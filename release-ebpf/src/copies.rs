@@ -12,26 +12,32 @@ use crate::work::Work;
 /// Place of the embryo that the run would have made.
 const MADE: u32 = 0;
 
+/// The embryo of the packet's own key is as it was.
+const FOUND: u32 = 0;
+/// The run would have made one.
+const NEW: u32 = 1;
+/// The run would have taken it down.
+const GONE: u32 = 2;
+
 /// A copy of a flow.
 #[inline(always)]
 pub fn flow<'a>(entry: Option<*mut Flow>) -> Option<Shared<'a, Flow>> {
     copy(entry, &maps::COPIED_FLOWS)
 }
 
-/// A copy of an embryo, or the one that the run would have made for the packet's own key.
+/// A copy of an embryo. Under the packet's own key: what the run would have made of it.
 #[inline(always)]
 pub fn embryo<'a, A: FamilyMaps, R: Run>(
     key: &FlowKey<A>,
     entry: Option<*mut Embryo>,
 ) -> Option<Shared<'a, Embryo>> {
-    if entry.is_some() {
+    let own = maps::COPIES_USED.get(0)?[1];
+    // The packet's own key stands in one place, and is asked for there; comparing its bytes would
+    // take stack that some programs do not have.
+    if own == FOUND || !core::ptr::eq(Work::<A>::of::<R>()?.key(), key) {
         return copy(entry, &maps::COPIED_EMBRYOS);
     }
-    let made = maps::COPIES_USED.get(0)?[1];
-    if made == 0 || *Work::<A>::of::<R>()?.key() != *key {
-        return None;
-    }
-    shared(maps::COPIED_EMBRYOS.get_ptr_mut(MADE))
+    if own == GONE { None } else { shared(maps::COPIED_EMBRYOS.get_ptr_mut(MADE)) }
 }
 
 /// Notes the embryo that the run would make, or (`None`) would take down.
@@ -42,7 +48,7 @@ pub fn make(embryo: Option<&Embryo>) {
     {
         // SAFETY: as in `begin`.
         unsafe {
-            (*used)[1] = embryo.is_some() as u32;
+            (*used)[1] = if embryo.is_some() { NEW } else { GONE };
             if let Some(embryo) = embryo {
                 place.write(*embryo);
             }

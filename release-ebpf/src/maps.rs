@@ -89,8 +89,8 @@ pub static EXPLAINED: Array<Explained, 1> = Array::new();
 /// Instances tried for the new flow at hand, by kind of run.
 #[btf_map]
 pub static ATTEMPTS: PerCpuArray<u32, 2> = PerCpuArray::new();
-/// Number of copies that the running explaining program has made, and whether it would have made an
-/// embryo.
+/// Number of copies that the running explaining program has made, and what it would have made of the
+/// embryo of the packet's own key.
 #[btf_map]
 pub static COPIES_USED: PerCpuArray<[u32; 2], 1> = PerCpuArray::new();
 /// Copies of entries, for the explaining programs to change.

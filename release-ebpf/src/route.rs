@@ -9,6 +9,7 @@ use release_common::abi::{NextHop, next_hop};
 use release_common::pipeline::Route;
 
 use crate::maps::{self, DEVICES, FamilyMaps, NEXT_HOP_SLOTS};
+use crate::tables::Run;
 
 /// More jiffies than a lease has, 3 s, on every kernel.
 const LONGEST_LEASE: u32 = 10_000;
@@ -20,7 +21,7 @@ const LONGEST: u32 = 65_535;
 
 /// The way of a packet of `len` bytes that came in by the context's interface.
 #[inline(always)]
-pub fn route<A: FamilyMaps>(
+pub fn route<A: FamilyMaps, R: Run>(
     ctx: *mut xdp_md,
     source: A,
     destination: A,
@@ -36,7 +37,8 @@ pub fn route<A: FamilyMaps>(
     let slot = slot ^ slot >> 16;
     let slot = (slot ^ slot >> 8) & (NEXT_HOP_SLOTS - 1);
     let Some(cached) = A::next_hops().get_ptr_mut(slot) else { return Route::Kernel };
-    // SAFETY: per-CPU element, nobody else touches it while this program runs.
+    // SAFETY: per-CPU element. Only an explaining program can be interrupted by another that touches
+    // it, and what it reads then misleads nobody but itself.
     let hop = unsafe { &mut *cached };
     // Not merely "not over": a lease that nobody renews, or that nobody ever gave, would come into
     // force again half a turn of these 32 bits later (with 1,000 jiffies a second, after 25 days).
@@ -57,7 +59,8 @@ pub fn route<A: FamilyMaps>(
     let mut fib: FibLookup = unsafe { core::mem::zeroed() };
     fib.l4_protocol = IPPROTO_TCP;
     fib.ifindex = ingress;
-    fib.__bindgen_anon_1.tot_len = if len > LONGEST { LONGEST } else { len } as u16;
+    let asked = if len > LONGEST { LONGEST } else { len };
+    fib.__bindgen_anon_1.tot_len = asked as u16;
     if A::VERSION == 4 {
         fib.family = AF_INET;
         fib.__bindgen_anon_2.tos = tos;
@@ -83,17 +86,24 @@ pub fn route<A: FamilyMaps>(
     if fib.ifindex != ingress && DEVICES.get_ifindex(fib.ifindex).is_none() {
         return Route::Kernel;
     }
-    *hop = NextHop {
+    // Of an MTU above 65535 bytes the kernel tells the low 16 bits: less than it has just found to
+    // fit. It is no limit then.
+    let mtu = if u32::from(mtu) < asked { 0 } else { u32::from(mtu) };
+    let found = NextHop {
         destination,
         kind: next_hop::SEND,
         epoch,
         ifindex: fib.ifindex,
         ingress,
-        mtu: u32::from(mtu),
+        mtu,
         dmac: fib.dmac,
         smac: fib.smac,
     };
-    via(hop, len)
+    // Half written, it would send a packet that comes meanwhile to another's next hop.
+    if !R::LOOKS_ONLY {
+        *hop = found;
+    }
+    via(&found, len)
 }
 
 #[inline(always)]

@@ -381,7 +381,7 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
 
     #[inline(always)]
     fn route(&self, source: A, destination: A, tos: u8, len: u32) -> Route {
-        route::route(self.ctx, source, destination, tos, len, self.now() as u32)
+        route::route::<A, R>(self.ctx, source, destination, tos, len, self.now() as u32)
     }
 }
 

@@ -58,7 +58,7 @@ fn loads_and_is_adopted() {
     let measured = (programs.jiffies().unwrap() - before) as f64 / start.elapsed().as_secs_f64();
     assert!((measured / f64::from(clock.hz) - 1.0).abs() < 0.1, "{measured} {}", clock.hz);
     let frame = [0u8; 60];
-    let run = programs.run_packet(&frame).unwrap();
+    let run = programs.run_packet(&frame, None).unwrap();
     assert_eq!((run.action, run.frame.as_slice()), (2, frame.as_slice()), "XDP_PASS, untouched");
 }
 

@@ -246,7 +246,7 @@ impl Loaded {
     }
 }
 
-fn absent(name: &str) -> KernelError {
+pub(super) fn absent(name: &str) -> KernelError {
     KernelError::Program { name: name.to_owned(), why: "is not in the object".to_owned() }
 }
 

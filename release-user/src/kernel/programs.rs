@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya_obj::programs::xdp::XdpAttachType;
 use bytemuck::{Pod, Zeroable};
 use release_common::abi::{
@@ -13,7 +13,7 @@ use release_common::abi::{
 use release_common::pipeline::SNAT_KEPT_SECONDS;
 
 use super::family::{FamilyMaps, SessionAt, Tuple, session_key};
-use super::load::{EXPLAIN, PROGRAMS, REAP, XDP, program_error};
+use super::load::{EXPLAIN, Loaded, PROGRAMS, REAP, TC, XDP, absent, program_error};
 use super::{KernelError, Maps};
 
 /// The pinned programs.
@@ -23,10 +23,10 @@ pub struct Programs {
     reap: [Xdp; 2],
 }
 
-/// Result of running the packet program on a frame.
+/// Result of running a program on a frame.
 #[derive(Clone, Debug)]
 pub struct XdpRun {
-    /// `xdp_action`.
+    /// `xdp_action`, or for a TC program its `TC_ACT_…`.
     pub action: u32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
@@ -46,12 +46,13 @@ impl Programs {
         Ok(Self { xdp: open(XDP)?, explain: open(EXPLAIN)?, reap })
     }
 
-    /// Runs the packet program once on a frame, as if it had come in by the loopback interface.
+    /// Runs the packet program once on a frame, as if it had come in by that interface; the loopback
+    /// interface if not given. What it sends goes nowhere.
     ///
     /// # Errors
     /// The kernel's, e.g. for a frame shorter than 14 bytes.
-    pub fn run_packet(&self, frame: &[u8]) -> Result<XdpRun, KernelError> {
-        run(&self.xdp, XDP, frame, None)
+    pub fn run_packet(&self, frame: &[u8], ingress: Option<u32>) -> Result<XdpRun, KernelError> {
+        run(&self.xdp, XDP, frame, ingress)
     }
 
     /// Runs the explaining program on a frame: the frame comes back as the packet path would send
@@ -185,6 +186,19 @@ impl Programs {
     }
 }
 
+impl Loaded {
+    /// Runs the program for what the host sends once on a frame.
+    ///
+    /// # Errors
+    /// The kernel's, e.g. for a frame shorter than 14 bytes.
+    pub fn run_egress(&self, frame: &[u8]) -> Result<XdpRun, KernelError> {
+        let program = self.ebpf.program(TC).ok_or_else(|| absent(TC))?;
+        let program: &SchedClassifier =
+            program.try_into().map_err(|error: ProgramError| program_error(TC, &error))?;
+        test_run(program, TC, frame, None)
+    }
+}
+
 /// `struct xdp_md` (include/uapi/linux/bpf.h): what a frame's context says.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -205,16 +219,28 @@ fn run(
     frame: &[u8],
     ingress: Option<u32>,
 ) -> Result<XdpRun, KernelError> {
-    let mut out = vec![0; frame.len() + 256];
-    let context = Context {
+    let context = ingress.map(|ingress_ifindex| Context {
         data_end: frame.len() as u32,
-        ingress_ifindex: ingress.unwrap_or(0),
+        ingress_ifindex,
         ..Context::zeroed()
-    };
+    });
+    test_run(program, name, frame, context.as_ref().map(bytemuck::bytes_of))
+}
+
+fn test_run<P>(
+    program: &P,
+    name: &str,
+    frame: &[u8],
+    context: Option<&[u8]>,
+) -> Result<XdpRun, KernelError>
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
+    let mut out = vec![0; frame.len() + 256];
     let options = TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut out),
-        ctx_in: ingress.map(|_| bytemuck::bytes_of(&context)),
+        ctx_in: context,
         ..TestRunOptions::new()
     };
     let result = program.test_run(options).map_err(|error| program_error(name, &error))?;
