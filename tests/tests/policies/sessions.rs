@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use release_tests::observe::Ctl;
 use release_tests::scenario::{DEADLINE, Held, eventually};
-use release_tests::topology::{Family, Protocol, Topology, TopologySpec, frontend};
+use release_tests::topology::{Balancer, Family, Protocol, Topology, TopologySpec, frontend};
 
 use crate::common::{BOTH, Explained, ask, explain, family_of, hold_as, spec, udp};
 
@@ -31,10 +31,15 @@ fn explained(topology: &Topology, client: IpAddr) -> Explained {
     explain(&topology.lb, Protocol::Tcp, from, to)
 }
 
-/// Ends connections from the client's side.
-fn close(held: Vec<Held>) -> Instant {
+/// Ends connections and waits until no session has a live flow; when that began.
+fn close(lb: &Balancer, held: Vec<Held>) -> Instant {
+    let closed = Instant::now();
     drop(held);
-    Instant::now()
+    eventually(DEADLINE, "no session with a live flow", || {
+        let sessions = lb.releasectl_json(&["maps", "dump", "SESSIONS"]).unwrap();
+        sessions.as_array().unwrap().iter().all(|session| session["live"] == 0)
+    });
+    closed
 }
 
 /// A client of v1 stays there while v1 is closed to others, until its session ends.
@@ -65,11 +70,11 @@ fn stays_until_its_session_ends(family: Family, close_v1: fn(&Ctl<'_>)) {
     for held in &mut held {
         held.ask("/").unwrap();
     }
-    let closed = close(held);
+    let closed = close(lb, held);
     let again = hold_as(&topology, ours).unwrap();
     assert!(closed.elapsed() < TIMEOUT, "too slow to tell");
     assert_eq!(again.first.instance, home);
-    let closed = close(vec![again]);
+    let closed = close(lb, vec![again]);
     let said = lb.verdict("v1").unwrap();
     assert!(said.is("busy", "1 held session"), "{said:?}");
     let idle = || lb.verdict("v1").is_ok_and(|said| said.verdict == "idle");
