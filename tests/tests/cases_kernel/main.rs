@@ -1,6 +1,8 @@
 //! The table of packet cases, through the real programs by BPF_PROG_TEST_RUN; every frame is
 //! explained before it comes in. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod frames;
 mod kernel;
 mod raw;

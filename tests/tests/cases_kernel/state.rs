@@ -144,9 +144,9 @@ fn later(table: usize, value: &mut [u8], jiffies: i64) {
         }
         EMBRYOS..SNAT => change!(Embryo: created),
         SNAT => change!(SnatOwner<Be32>: claimed),
-        SNAT..FRAGMENTS => change!(SnatOwner<Addr6>: claimed),
+        _ if table == SNAT + 1 => change!(SnatOwner<Addr6>: claimed),
         FRAGMENTS => change!(FragmentOf<Be32>: created),
-        FRAGMENTS..SESSIONS => change!(FragmentOf<Addr6>: created),
+        _ if table == FRAGMENTS + 1 => change!(FragmentOf<Addr6>: created),
         _ => change!(Session: last_seen),
     }
 }
