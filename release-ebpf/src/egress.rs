@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::programs::TcContext;
 use release_common::abi::{Addr6, Be32, stages};
 use release_common::packet::{self, Ip, Link};
-use release_common::pipeline::{Action, Next, Stage, act_egress, first_egress};
+use release_common::pipeline::{Action, Next, Stage, act_egress, adopt_stage, first_egress};
 
 use crate::frame::SkbFrame;
 use crate::maps::{self, FamilyMaps};
@@ -64,7 +64,11 @@ pub(crate) use stage;
 
 /// Does what a stage decided, or goes on in the next.
 #[inline(always)]
-pub fn decided<A: FamilyMaps>(ctx: &TcContext, work: &Work<A>, next: Next<A>) -> i32 {
+pub fn decided<A: FamilyMaps>(ctx: &TcContext, work: &Work<A>, next: Next) -> i32 {
+    if matches!(next.stage, Stage::Adopt) {
+        work.keep_decision(next.decision);
+        work.keep_embryo(next.embryo);
+    }
     if !matches!(next.stage, Stage::Decided) {
         return go_on::<A>(ctx, next.stage as u32);
     }
@@ -74,6 +78,14 @@ pub fn decided<A: FamilyMaps>(ctx: &TcContext, work: &Work<A>, next: Next<A>) ->
     }
     work.keep_decision(decision);
     go_on::<A>(ctx, stages::ACT)
+}
+
+/// Stage [`Stage::Adopt`] of family `A`.
+#[inline(always)]
+pub fn adopt<A: FamilyMaps>(ctx: &TcContext) -> i32 {
+    let Some(work) = Work::<A>::of::<Egress>() else { return TC_ACT_UNSPEC };
+    let next = adopt_stage(&tables(), work.headers(), work.decision(), work.embryo());
+    decided::<A>(ctx, &work, next)
 }
 
 /// Last stage of family `A`: what was decided is done.

@@ -5,7 +5,7 @@ use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use release_common::abi::{Addr6, Address, Be32, Explained, stages};
 use release_common::packet::{self, Ip};
-use release_common::pipeline::{Action, Next, Outcome, Stage, act, first};
+use release_common::pipeline::{Action, Next, Outcome, Stage, act, adopt_stage, first};
 use release_common::reason::Reason;
 
 use crate::copies;
@@ -66,7 +66,11 @@ pub(crate) use stage;
 
 /// Goes where a stage says.
 #[inline(always)]
-pub fn decided<A: FamilyMaps, R: Run>(ctx: &XdpContext, work: &Work<A>, next: Next<A>) -> u32 {
+pub fn decided<A: FamilyMaps, R: Run>(ctx: &XdpContext, work: &Work<A>, next: Next) -> u32 {
+    if matches!(next.stage, Stage::Adopt) {
+        work.keep_decision(next.decision);
+        work.keep_embryo(next.embryo);
+    }
     if !matches!(next.stage, Stage::Decided) {
         return verdict::<R>(ctx, go_on::<A, R>(ctx, next.stage as u32));
     }
@@ -75,6 +79,15 @@ pub fn decided<A: FamilyMaps, R: Run>(ctx: &XdpContext, work: &Work<A>, next: Ne
     }
     work.keep_decision(next.decision);
     verdict::<R>(ctx, go_on::<A, R>(ctx, stages::ACT))
+}
+
+/// Stage [`Stage::Adopt`] of family `A`.
+#[inline(always)]
+pub fn adopt<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
+    let Some(work) = Work::<A>::of::<R>() else { return lost::<R>(ctx) };
+    let tables = KernelTables::<R>::new(ctx.ctx);
+    let next = adopt_stage(&tables, work.headers(), work.decision(), work.embryo());
+    decided::<A, R>(ctx, &work, next)
 }
 
 /// The packet under way is not there.

@@ -35,7 +35,8 @@ use crate::tables::{Explaining, Ingress};
 /// Declares the programs of a journey: an entry point, and one program for each stage and family.
 macro_rules! journey {
     ($run:ty: $entry:ident; $($family:ty: $first:ident, $tcp:ident, $udp:ident, $place:ident,
-        $siblings:ident, $reply:ident, $answer:ident, $icmp:ident, $fragment:ident, $act:ident;)+) => {
+        $siblings:ident, $reply:ident, $answer:ident, $adopt:ident, $icmp:ident, $fragment:ident,
+        $act:ident;)+) => {
         /// Entry point.
         #[xdp(frags)]
         pub fn $entry(ctx: XdpContext) -> u32 {
@@ -44,51 +45,67 @@ macro_rules! journey {
         $(
             /// See [`release_common::pipeline::first`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $first(ctx: XdpContext) -> u32 {
                 journey::begin::<$family, $run>(&ctx)
             }
             /// See [`release_common::pipeline::Stage::Tcp`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $tcp(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::tcp_stage)
             }
             /// See [`release_common::pipeline::Stage::Udp`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $udp(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::udp_stage)
             }
             /// See [`release_common::pipeline::Stage::Place`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $place(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::place_stage)
             }
             /// See [`release_common::pipeline::Stage::Siblings`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $siblings(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::siblings_stage)
             }
             /// See [`release_common::pipeline::Stage::Answer`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $answer(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::answer_stage)
             }
+            /// See [`release_common::pipeline::Stage::Adopt`].
+            #[xdp(frags)]
+            #[inline(always)]
+            pub fn $adopt(ctx: XdpContext) -> u32 {
+                journey::adopt::<$family, $run>(&ctx)
+            }
             /// See [`release_common::pipeline::Stage::Reply`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $reply(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::reply_stage)
             }
             /// See [`release_common::pipeline::Stage::Icmp`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $icmp(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::icmp_stage)
             }
             /// See [`release_common::pipeline::Stage::Fragment`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $fragment(ctx: XdpContext) -> u32 {
                 journey::stage!($family, $run, &ctx, pipeline::fragment_stage)
             }
             /// See [`release_common::pipeline::act`].
             #[xdp(frags)]
+            #[inline(always)]
             pub fn $act(ctx: XdpContext) -> u32 {
                 journey::end::<$family, $run>(&ctx)
             }
@@ -98,19 +115,19 @@ macro_rules! journey {
 
 journey!(Ingress: release_xdp;
     Be32: xdp4_first, xdp4_tcp, xdp4_udp, xdp4_place,
-        xdp4_siblings, xdp4_reply, xdp4_answer, xdp4_icmp, xdp4_fragment, xdp4_act;
+        xdp4_siblings, xdp4_reply, xdp4_answer, xdp4_adopt, xdp4_icmp, xdp4_fragment, xdp4_act;
     Addr6: xdp6_first, xdp6_tcp, xdp6_udp, xdp6_place,
-        xdp6_siblings, xdp6_reply, xdp6_answer, xdp6_icmp, xdp6_fragment, xdp6_act;);
+        xdp6_siblings, xdp6_reply, xdp6_answer, xdp6_adopt, xdp6_icmp, xdp6_fragment, xdp6_act;);
 journey!(Explaining: release_explain;
     Be32: explain4_first, explain4_tcp, explain4_udp, explain4_place,
-        explain4_siblings, explain4_reply, explain4_answer, explain4_icmp, explain4_fragment, explain4_act;
+        explain4_siblings, explain4_reply, explain4_answer, explain4_adopt, explain4_icmp, explain4_fragment, explain4_act;
     Addr6: explain6_first, explain6_tcp, explain6_udp, explain6_place,
-        explain6_siblings, explain6_reply, explain6_answer, explain6_icmp, explain6_fragment, explain6_act;);
+        explain6_siblings, explain6_reply, explain6_answer, explain6_adopt, explain6_icmp, explain6_fragment, explain6_act;);
 
 /// Declares the programs for what the host sends.
 macro_rules! egress {
-    ($entry:ident; $($family:ty: $reply:ident, $answer:ident, $icmp:ident, $fragment:ident,
-        $act:ident;)+) => {
+    ($entry:ident; $($family:ty: $reply:ident, $answer:ident, $adopt:ident, $icmp:ident,
+        $fragment:ident, $act:ident;)+) => {
         /// Entry point.
         #[classifier]
         pub fn $entry(ctx: TcContext) -> i32 {
@@ -119,26 +136,37 @@ macro_rules! egress {
         $(
             /// See [`release_common::pipeline::Stage::Reply`].
             #[classifier]
+            #[inline(always)]
             pub fn $reply(ctx: TcContext) -> i32 {
                 egress::stage!($family, &ctx, pipeline::reply_stage)
             }
             /// See [`release_common::pipeline::Stage::Answer`].
             #[classifier]
+            #[inline(always)]
             pub fn $answer(ctx: TcContext) -> i32 {
                 egress::stage!($family, &ctx, pipeline::answer_stage)
             }
+            /// See [`release_common::pipeline::Stage::Adopt`].
+            #[classifier]
+            #[inline(always)]
+            pub fn $adopt(ctx: TcContext) -> i32 {
+                egress::adopt::<$family>(&ctx)
+            }
             /// See [`release_common::pipeline::icmp_egress`].
             #[classifier]
+            #[inline(always)]
             pub fn $icmp(ctx: TcContext) -> i32 {
                 egress::stage!($family, &ctx, pipeline::icmp_egress)
             }
             /// See [`release_common::pipeline::Stage::Fragment`].
             #[classifier]
+            #[inline(always)]
             pub fn $fragment(ctx: TcContext) -> i32 {
                 egress::stage!($family, &ctx, pipeline::fragment_stage)
             }
             /// See [`release_common::pipeline::act_egress`].
             #[classifier]
+            #[inline(always)]
             pub fn $act(ctx: TcContext) -> i32 {
                 egress::end::<$family>(&ctx)
             }
@@ -147,8 +175,8 @@ macro_rules! egress {
 }
 
 egress!(release_tc;
-    Be32: tc4_reply, tc4_answer, tc4_icmp, tc4_fragment, tc4_act;
-    Addr6: tc6_reply, tc6_answer, tc6_icmp, tc6_fragment, tc6_act;);
+    Be32: tc4_reply, tc4_answer, tc4_adopt, tc4_icmp, tc4_fragment, tc4_act;
+    Addr6: tc6_reply, tc6_answer, tc6_adopt, tc6_icmp, tc6_fragment, tc6_act;);
 
 /// Entry point for user space, see [`reap`].
 #[xdp]

@@ -235,6 +235,11 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
     }
 
     #[inline(always)]
+    fn kept_key(&self) -> Option<FlowKey<A>> {
+        Some(*Work::<A>::of::<R>()?.key())
+    }
+
+    #[inline(always)]
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef> {
         // SAFETY: copied at once; user space replaces values whole.
         unsafe { A::frontends().get(at) }.copied()

@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use release_common::abi::FlowKey;
 use release_common::packet::Headers;
 use release_common::pipeline::Decision;
+use release_common::tcp::word::EmbryoWord;
 use release_common::verifier::hide;
 
 use crate::maps::FamilyMaps;
@@ -13,7 +14,8 @@ use crate::tables::Run;
 /// Value of `WORK4/6`: a packet under way.
 pub struct Packet<A> {
     headers: Headers<A>,
-    decision: Decision<A>,
+    decision: Decision,
+    embryo: EmbryoWord,
     key: FlowKey<A>,
 }
 
@@ -40,9 +42,16 @@ impl<A: FamilyMaps> Work<A> {
 
     /// Puts the decision there.
     #[inline(always)]
-    pub fn keep_decision(&self, decision: Decision<A>) {
+    pub fn keep_decision(&self, decision: Decision) {
         // SAFETY: as above.
         unsafe { (&raw mut (*self.packet).decision).write(decision) };
+    }
+
+    /// Puts the embryo's word there.
+    #[inline(always)]
+    pub fn keep_embryo(&self, word: EmbryoWord) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.packet).embryo).write(word) };
     }
 
     /// Puts the flow's key there.
@@ -69,9 +78,16 @@ impl<A: FamilyMaps> Work<A> {
         unsafe { &(*hide(self.packet)).headers }
     }
 
+    /// The embryo's word that was put there.
+    #[inline(always)]
+    pub fn embryo(&self) -> EmbryoWord {
+        // SAFETY: as above; the stage before has written it.
+        unsafe { (&raw const (*self.packet).embryo).read() }
+    }
+
     /// The decision that was put there.
     #[inline(always)]
-    pub fn decision(&self) -> &Decision<A> {
+    pub fn decision(&self) -> &Decision {
         // SAFETY: as above; the stage before has written it.
         unsafe { &(*hide(self.packet)).decision }
     }

@@ -405,16 +405,18 @@ pub mod next_hop {
 pub mod stages {
     /// Names of the stages of [`crate::pipeline::Stage`] by number, as they stand in program names;
     /// the last stage is to do what was decided.
-    pub const NAMES: [&str; 10] =
-        ["first", "tcp", "udp", "place", "siblings", "reply", "answer", "icmp", "fragment", "act"];
+    pub const NAMES: [&str; 11] = [
+        "first", "tcp", "udp", "place", "siblings", "reply", "answer", "adopt", "icmp", "fragment",
+        "act",
+    ];
     /// Number of the stage that does what was decided.
-    pub const ACT: u32 = 9;
+    pub const ACT: u32 = 10;
     /// Number of places for one family and kind of run.
     pub const COUNT: u32 = NAMES.len() as u32;
     /// Kinds of runs: what came in, and what would become of a packet.
     pub const RUNS: [&str; 2] = ["xdp", "explain"];
     /// Stages that TC programs have.
-    pub const TC: [&str; 5] = ["reply", "answer", "icmp", "fragment", "act"];
+    pub const TC: [&str; 6] = ["reply", "answer", "adopt", "icmp", "fragment", "act"];
     /// Places in `PROGRAMS`.
     pub const PLACES: u32 = 2 * 2 * COUNT;
 

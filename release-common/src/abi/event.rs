@@ -62,7 +62,8 @@ impl Event {
             client_port: key.client_port,
             frontend_port: key.frontend_port,
             proto: key.proto,
-            pad: key.pad,
+            pad: 0,
+            pad_end: 0,
         }
     }
 }

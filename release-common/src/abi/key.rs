@@ -201,7 +201,9 @@ pub struct FlowKey<A> {
     /// IP protocol number.
     pub proto: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Zero. Not three bytes in one array: those the compiler fills by a call.
+    pub pad_end: u16,
 }
 
 impl<A: Address> FlowKey<A> {
@@ -214,7 +216,8 @@ impl<A: Address> FlowKey<A> {
             client_port: client.port,
             frontend_port: frontend.port,
             proto: frontend.proto,
-            pad: [0; 3],
+            pad: 0,
+            pad_end: 0,
         }
     }
 
@@ -246,7 +249,9 @@ pub struct SnatKey<A> {
     /// IP protocol number.
     pub proto: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Zero. Not three bytes in one array: those the compiler fills by a call.
+    pub pad_end: u16,
 }
 
 /// Value of `SNAT4/6`: whose port it is.
@@ -275,7 +280,9 @@ pub struct FragmentKey<A> {
     /// IPv4: protocol number. IPv6: 0.
     pub proto: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Zero. Not three bytes in one array: those the compiler fills by a call.
+    pub pad_end: u16,
 }
 
 /// Declares that generic map types have no padding for either family: the sum of their fields is

@@ -198,7 +198,8 @@ impl<A: Ip> Headers<A> {
             client_port: self.source_port,
             frontend_port: self.destination_port,
             proto: self.ip.protocol,
-            pad: [0; 3],
+            pad: 0,
+            pad_end: 0,
         }
     }
 
@@ -211,7 +212,8 @@ impl<A: Ip> Headers<A> {
             destination: self.ip.destination,
             ident: self.ip.ident,
             proto: if A::VERSION == 4 { self.ip.protocol } else { 0 },
-            pad: [0; 3],
+            pad: 0,
+            pad_end: 0,
         }
     }
 }

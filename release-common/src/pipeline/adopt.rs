@@ -2,8 +2,8 @@
 
 use super::open::{How, NotOpened, begun, open};
 use super::place::Target;
-use super::{Counter, FamilyTables, count_step, udp};
-use crate::abi::{Embryo, Flow, Side};
+use super::{Counter, Decision, FamilyTables, count_step, udp};
+use crate::abi::{Embryo, Flow, FrontendRef, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -13,44 +13,59 @@ use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord};
 
 /// Makes a flow of an embryo on the instance's word that it has the conversation: a trial that it
 /// answered (`adopted`), a handshake whose last acknowledgement it must have had, or a datagram that
-/// it replied to (`opened`). Returns the reason to drop its packet, if there is one.
+/// it replied to (`opened`). `decision` is what becomes of the packet if nothing is against it,
+/// `word` the embryo as the packet found it: whatever else there is by now, is left to its own
+/// packets.
 #[inline(always)]
 pub fn adopt<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
-    to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
+    decision: &Decision,
     word: EmbryoWord,
-) -> Option<Reason> {
+) -> Decision {
+    let Some(key) = tables.kept_key() else {
+        return Decision::drop(Reason::BrokenReference);
+    };
+    let key = tables.keep_key(&key);
+    let Some(embryo) = tables.embryo(key) else { return *decision };
+    let service_id = match tables.backend(decision.backend) {
+        Some(backend) => backend.service,
+        None => return Decision::drop(Reason::BrokenReference),
+    };
+    let Some(service) = tables.service(service_id) else {
+        return Decision::drop(Reason::BrokenReference);
+    };
+    let to = Target::new(key, FrontendRef { service: service_id, ring: 0 }, service);
+
     let trial = matches!(word.phase(), EmbryoPhase::Trial);
     let mut flow = begun(embryo, tables.now());
     let (how, old) = if headers.is_tcp() {
-        taken_over(tables, headers, to, (embryo, word), &mut flow);
+        taken_over(tables, headers, &to, (embryo, word), &mut flow);
         let how = if trial { How::ADOPTED } else { How { limited: false, ..How::OPENED } };
         (how, None)
     } else {
-        flow.state = udp::state(tables, to, true).0;
-        let old = tables.flow(to.key).map(|flow| (flow, FlowWord(flow.state().get())));
+        flow.state = udp::state(tables, &to, true).0;
+        let old = tables.flow(key).map(|flow| (flow, FlowWord(flow.state().get())));
         (How::OPENED, old)
     };
-    match open(tables, to, &mut flow, (embryo, word), old, how) {
+    match open(tables, &to, &mut flow, (embryo, word), old, how) {
         Ok(()) => {}
         Err(NotOpened::Full) => {
             // The answer goes on to the client, so the connection lives without an entry.
             tables.count(flow.backend, Counter::Untracked);
-            return None;
+            return *decision;
         }
-        Err(NotOpened::Busy) => return None,
-        Err(NotOpened::Limit) => return Some(Reason::MaxFlows),
+        Err(NotOpened::Busy) => return *decision,
+        Err(NotOpened::Limit) => return Decision::drop(Reason::MaxFlows),
     }
     if headers.is_tcp()
         && !headers.has(flag::SYN)
-        && let Some(entry) = tables.flow(to.key)
+        && let Some(entry) = tables.flow(key)
     {
         let step = observe(entry, End::Server, headers, tables.now() as u32);
-        count_step(tables, to.key, entry, step);
+        count_step(tables, key, entry, step);
     }
-    None
+    *decision
 }
 
 /// What is known of a TCP connection from one segment of the instance. The windows of a handshake

@@ -1,6 +1,7 @@
 //! What to do with a packet, decided before anything is done to it.
 
-use crate::abi::{Address, Be16, Endpoint, SnatSource};
+use super::FamilyTables;
+use crate::abi::{Address, Be16, FlowKey, SnatSource};
 use crate::reason::Reason;
 
 /// What becomes of the packet.
@@ -79,7 +80,8 @@ pub enum Deed {
     ToBackend,
     /// Send a RST in its place to the instance.
     Reset,
-    /// Send it back to the client, as if from the frontend.
+    /// Send it back to the client, as if from the frontend: those of
+    /// [`FamilyTables::kept_key`](super::FamilyTables::kept_key).
     ToClient,
     /// Refuse a new flow.
     Refuse,
@@ -91,7 +93,7 @@ pub enum Deed {
 /// A plain struct, every field always set: in an enum the compiler leaves fields of other variants
 /// undefined, and the verifier then finds pointers where numbers are expected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Decision<A> {
+pub struct Decision {
     /// What to do.
     pub(super) deed: Deed,
     /// Why.
@@ -100,27 +102,17 @@ pub struct Decision<A> {
     pub(super) backend: u32,
     /// One of [`crate::abi::refusal`].
     pub(super) refusal: u8,
+    /// Zero. Padding would be undefined, and the verifier refuses to copy it.
+    pub(super) pad: u16,
     /// Mode `snat`, to the instance: what stands for the client.
     pub(super) snat: SnatSource,
-    /// To the client: the frontend it must seem to come from.
-    pub(super) frontend: Endpoint<A>,
-    /// To the client: the client.
-    pub(super) client: Endpoint<A>,
 }
 
-impl<A: Address> Decision<A> {
+impl Decision {
     #[inline(always)]
-    fn of(deed: Deed, reason: Reason) -> Self {
-        let nowhere = Endpoint::new(A::from_words([0; 4]), Be16(0), 0);
-        Self {
-            deed,
-            reason,
-            backend: 0,
-            refusal: 0,
-            snat: SnatSource { port: Be16(0), index: 0, pad: 0 },
-            frontend: nowhere,
-            client: nowhere,
-        }
+    const fn of(deed: Deed, reason: Reason) -> Self {
+        let snat = SnatSource { port: Be16(0), index: 0, pad: 0 };
+        Self { deed, reason, backend: 0, refusal: 0, pad: 0, snat }
     }
 
     /// The outcome, if nothing is to be done to the packet.
@@ -134,37 +126,39 @@ impl<A: Address> Decision<A> {
     }
 
     #[inline(always)]
-    pub(super) fn pass(reason: Reason) -> Self {
+    pub(super) const fn pass(reason: Reason) -> Self {
         Self::of(Deed::Pass, reason)
     }
 
     #[inline(always)]
-    pub(super) fn drop(reason: Reason) -> Self {
+    pub(super) const fn drop(reason: Reason) -> Self {
         Self::of(Deed::Drop, reason)
     }
 
     #[inline(always)]
-    pub(super) fn refuse(how: u8, reason: Reason) -> Self {
+    pub(super) const fn refuse(how: u8, reason: Reason) -> Self {
         Self { refusal: how, ..Self::of(Deed::Refuse, reason) }
     }
 
     #[inline(always)]
-    pub(super) fn to_backend(backend: u32, snat: SnatSource, reason: Reason) -> Self {
+    pub(super) const fn to_backend(backend: u32, snat: SnatSource, reason: Reason) -> Self {
         Self { backend, snat, ..Self::of(Deed::ToBackend, reason) }
     }
 
     #[inline(always)]
-    pub(super) fn reset(backend: u32, snat: SnatSource, reason: Reason) -> Self {
+    pub(super) const fn reset(backend: u32, snat: SnatSource, reason: Reason) -> Self {
         Self { backend, snat, ..Self::of(Deed::Reset, reason) }
     }
 
+    /// `key`: the client's, and the frontend's that it must seem to come from.
     #[inline(always)]
-    pub(super) fn to_client(
+    pub(super) fn to_client<A: Address, T: FamilyTables<A>>(
+        tables: &T,
+        key: &FlowKey<A>,
         backend: u32,
-        client: Endpoint<A>,
-        frontend: Endpoint<A>,
         reason: Reason,
     ) -> Self {
-        Self { backend, client, frontend, ..Self::of(Deed::ToClient, reason) }
+        tables.keep_key(key);
+        Self { backend, ..Self::of(Deed::ToClient, reason) }
     }
 }

@@ -3,7 +3,7 @@
 use super::decision::{Decision, Deed};
 use super::{FamilyTables, Outcome, Route};
 use crate::abi::{
-    Addr6, Backend, Be16, Be32, Endpoint, IPPROTO_TCP, Service, SnatSource, mode, refusal,
+    Addr6, Backend, Be16, Be32, Endpoint, FlowKey, IPPROTO_TCP, Service, SnatSource, mode, refusal,
 };
 use crate::packet::answer::{IcmpError, IcmpKind, icmp_error, refuse, reset};
 use crate::packet::rewrite::{Ends, macs, set_macs, translate};
@@ -31,7 +31,7 @@ pub fn act<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
     packet: &mut P,
     tables: &T,
     headers: &Headers<A>,
-    decision: &Decision<A>,
+    decision: &Decision,
 ) -> Outcome {
     let backend = decision.backend;
     if backend != 0 && headers.ip.protocol != A::ICMP {
@@ -42,7 +42,10 @@ pub fn act<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
         Deed::Drop => Ok(Outcome::drop(decision.reason)),
         Deed::Refuse => refused(packet, headers, decision),
         Deed::ToClient => {
-            let way = to_client(decision);
+            let Some(key): Option<FlowKey<A>> = tables.kept_key() else {
+                return Outcome::drop(Reason::BrokenReference);
+            };
+            let way = to_client(&key);
             forward(packet, tables, headers, &way, decision.reason)
         }
         Deed::ToBackend | Deed::Reset => {
@@ -82,14 +85,17 @@ pub fn act_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &mut P,
     tables: &T,
     headers: &Headers<A>,
-    decision: &Decision<A>,
+    decision: &Decision,
 ) -> Outcome {
     let outcome = match decision.deed {
         Deed::ToClient => {
             if headers.ip.protocol != A::ICMP {
                 tables.traffic(decision.backend, headers.ip.len, tables.now());
             }
-            here(packet, headers, &to_client(decision).ends, decision.reason)
+            let Some(key): Option<FlowKey<A>> = tables.kept_key() else {
+                return Outcome::drop(Reason::BrokenReference);
+            };
+            here(packet, headers, &to_client(&key).ends, decision.reason)
         }
         Deed::Drop => Outcome::drop(decision.reason),
         _ => Outcome::pass(decision.reason),
@@ -110,15 +116,14 @@ struct Way<A> {
 }
 
 #[inline(always)]
-fn to_client<A: Ip>(decision: &Decision<A>) -> Way<A> {
-    let (frontend, client) = (decision.frontend, decision.client);
+fn to_client<A: Ip>(key: &FlowKey<A>) -> Way<A> {
     let ends = Ends {
-        source: frontend.addr,
-        destination: client.addr,
-        source_port: frontend.port,
-        destination_port: client.port,
+        source: key.frontend,
+        destination: key.client,
+        source_port: key.frontend_port,
+        destination_port: key.client_port,
     };
-    Way { ends, route: (frontend.addr, client.addr), mode: mode::NAT, reply: true }
+    Way { ends, route: (key.frontend, key.client), mode: mode::NAT, reply: true }
 }
 
 #[inline(always)]
@@ -245,7 +250,7 @@ fn tunnel<A: Ip, B: Ip, P: Packet, T: FamilyTables<B>>(
     headers: &Headers<A>,
     entry: &Backend,
     service: &Service,
-    decision: &Decision<A>,
+    decision: &Decision,
 ) -> Result<Outcome, Answer> {
     let hash = FlowHash::of(&headers.key_from_client());
     let gue = service.mode == mode::GUE;
@@ -298,7 +303,7 @@ fn vary<B: Ip>(source: B, bits: u8, hash: FlowHash) -> B {
 fn refused<A: Ip, P: Packet>(
     packet: &mut P,
     headers: &Headers<A>,
-    decision: &Decision<A>,
+    decision: &Decision,
 ) -> Result<Outcome, Answer> {
     let reason = decision.reason;
     match decision.refusal {

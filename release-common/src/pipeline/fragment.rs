@@ -15,10 +15,13 @@ const LIFETIME: u32 = 5;
 
 /// Notes where a first fragment was sent.
 #[inline(always)]
-pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decision: &Decision<A>) {
+pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decision: &Decision) {
     let (client, frontend, reply) = match decision.deed {
         Deed::ToBackend => (headers.source(), headers.destination(), 0),
-        Deed::ToClient => (decision.client, decision.frontend, 1),
+        Deed::ToClient => match tables.kept_key() {
+            Some(key) => (key.client(), key.frontend(), 1),
+            None => return,
+        },
         _ => return,
     };
     let of = FragmentOf {
@@ -42,7 +45,7 @@ pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decisio
 
 /// Sends a later fragment after its first.
 #[inline(always)]
-pub fn follow<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Decision<A> {
+pub fn follow<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Decision {
     let Some(of) = tables.fragment(&headers.fragment_key()) else {
         return Decision::pass(Reason::FragmentUnknown);
     };
@@ -65,5 +68,5 @@ pub fn follow<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> De
     if of.reply == 0 {
         return Decision::to_backend(of.backend, of.snat, Reason::FragmentForwarded);
     }
-    Decision { reason: Reason::FragmentForwarded, ..to_client(&key, of.backend) }
+    Decision { reason: Reason::FragmentForwarded, ..to_client(tables, &key, of.backend) }
 }

@@ -17,7 +17,7 @@ pub fn decide<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Decision<A> {
+) -> Decision {
     let quote = match read(packet, headers) {
         Ok(quote) => quote,
         Err(reason) => return Decision::pass(reason),
@@ -37,7 +37,7 @@ pub fn decide_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Decision<A> {
+) -> Decision {
     match read(packet, headers) {
         Ok(quote) => to_client(tables, headers, &quote),
         Err(reason) => Decision::pass(reason),
@@ -57,7 +57,7 @@ fn read<A: Ip, P: Packet>(packet: &P, headers: &Headers<A>) -> Result<Quote<A>, 
 
 /// About what a frontend sent to a client. `None`: not about a flow of ours.
 #[inline(always)]
-fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Option<Decision<A>> {
+fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Option<Decision> {
     let ends = &quote.ends;
     let key = FlowKey {
         client: ends.destination,
@@ -65,7 +65,8 @@ fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Optio
         client_port: ends.destination_port,
         frontend_port: ends.source_port,
         proto: quote.protocol,
-        pad: [0; 3],
+        pad: 0,
+        pad_end: 0,
     };
     let key = tables.keep_key(&key);
     if let Some(flow) = tables.flow(key) {
@@ -93,7 +94,7 @@ fn to_client<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
     quote: &Quote<A>,
-) -> Decision<A> {
+) -> Decision {
     let ends = &quote.ends;
     if !tables.is_backend_port(ends.destination_port) || headers.ip.destination != ends.source {
         return Decision::pass(Reason::NotOurFlow);
@@ -105,13 +106,14 @@ fn to_client<A: Ip, T: FamilyTables<A>>(
         Err(reason) => return Decision::pass(reason),
     };
     if who.service.conversation == conversation::DATAGRAM && quote.protocol == IPPROTO_UDP {
-        let decision = reply::stateless(&who);
+        let decision = reply::stateless(tables, &who);
         return Decision { reason: Reason::IcmpForwarded, ..decision };
     }
     match reply::find(tables, &who) {
         Some((frontend, _)) => {
             let reason = Reason::IcmpForwarded;
-            Decision::to_client(who.backend, who.client, frontend, reason)
+            let key = FlowKey::between(who.client, frontend);
+            Decision::to_client(tables, &key, who.backend, reason)
         }
         None => Decision::pass(Reason::NotOurFlow),
     }

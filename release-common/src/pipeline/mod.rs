@@ -36,7 +36,7 @@ use crate::abi::FlowKey;
 use crate::packet::{self, Headers, Ip, Link, Packet};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::FlowWord;
+use crate::tcp::word::{EmbryoWord, FlowWord};
 
 /// Handles one frame of family `A` that came in by an interface.
 #[inline(always)]
@@ -59,6 +59,7 @@ pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
             Stage::Siblings => siblings_stage(packet, tables, &headers),
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
+            Stage::Adopt => adopt_stage(tables, &headers, &next.decision, next.embryo),
             Stage::Icmp => icmp_stage(packet, tables, &headers),
             Stage::Fragment => fragment_stage(packet, tables, &headers),
         };
@@ -83,6 +84,8 @@ pub enum Stage {
     Reply,
     /// From an instance, of no live flow.
     Answer,
+    /// From an instance, and proof that it has a conversation that is no flow yet.
+    Adopt,
     /// ICMP.
     Icmp,
     /// A later fragment.
@@ -91,30 +94,37 @@ pub enum Stage {
 
 /// What a stage says.
 #[derive(Clone, Copy)]
-pub struct Next<A> {
+pub struct Next {
     /// The stage that is next.
     pub stage: Stage,
-    /// The decision, if it stands.
-    pub decision: Decision<A>,
+    /// The decision, if it stands; before [`Stage::Adopt`]: what it will be.
+    pub decision: Decision,
+    /// Before [`Stage::Adopt`]: the embryo as it was found.
+    pub embryo: EmbryoWord,
 }
 
-impl<A: Ip> Next<A> {
+impl Next {
     #[inline(always)]
     fn stage(stage: Stage) -> Self {
-        Self { stage, decision: Decision::pass(Reason::NotOurPort) }
+        Self { stage, ..Self::of(Decision::pass(Reason::NotOurPort)) }
+    }
+
+    #[inline(always)]
+    fn of(decision: Decision) -> Self {
+        Self { stage: Stage::Decided, decision, embryo: EmbryoWord(0) }
     }
 
     /// The decision about a packet; others of the same datagram are to follow it.
     #[inline(always)]
-    fn decided<T: FamilyTables<A>>(
+    fn decided<A: Ip, T: FamilyTables<A>>(
         tables: &T,
         headers: &Headers<A>,
-        decision: Decision<A>,
+        decision: Decision,
     ) -> Self {
         if headers.is_first_fragment() {
             fragment::note(tables, headers, &decision);
         }
-        Self { stage: Stage::Decided, decision }
+        Self::of(decision)
     }
 }
 
@@ -124,7 +134,7 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
     _packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     if headers.ip.fragment.is_later() {
         return Next::stage(Stage::Fragment);
     }
@@ -150,9 +160,9 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
 }
 
 /// What a stage on the client's side may find.
-enum Inbound<A> {
+enum Inbound {
     /// The decision.
-    Decided(Decision<A>),
+    Decided(Decision),
     /// No flow: it is to be placed.
     Place,
     /// It is to no frontend of ours. It may still be from an instance.
@@ -163,8 +173,8 @@ enum Inbound<A> {
 fn after_inbound<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
-    found: Inbound<A>,
-) -> Next<A> {
+    found: Inbound,
+) -> Next {
     match found {
         Inbound::Decided(decision) => Next::decided(tables, headers, decision),
         Inbound::Place => Next::stage(Stage::Place),
@@ -181,7 +191,7 @@ pub fn tcp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     after_inbound(tables, headers, tcp::inbound(packet, tables, headers))
 }
 
@@ -191,7 +201,7 @@ pub fn udp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     after_inbound(tables, headers, udp::inbound(packet, tables, headers))
 }
 
@@ -201,7 +211,7 @@ pub fn place_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     after_placing(tables, headers, place::begin(packet, tables, headers))
 }
 
@@ -211,7 +221,7 @@ pub fn siblings_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     _packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     after_placing(tables, headers, place::look_at_siblings(tables, headers))
 }
 
@@ -219,8 +229,8 @@ pub fn siblings_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
 fn after_placing<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
-    placed: place::Placed<A>,
-) -> Next<A> {
+    placed: place::Placed,
+) -> Next {
     match placed {
         place::Placed::Decided(decision) => Next::decided(tables, headers, decision),
         place::Placed::LookAtSiblings => Next::stage(Stage::Siblings),
@@ -234,7 +244,7 @@ pub fn reply_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     _packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
+) -> Next {
     match reply::live(tables, headers) {
         Some(decision) => Next::decided(tables, headers, decision),
         None => Next::stage(Stage::Answer),
@@ -247,8 +257,22 @@ pub fn answer_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
-    Next::decided(tables, headers, reply::answer(packet, tables, headers))
+) -> Next {
+    match reply::answer(packet, tables, headers) {
+        reply::Answered::Decided(decision) => Next::decided(tables, headers, decision),
+        reply::Answered::Proven(decision, embryo) => Next { stage: Stage::Adopt, decision, embryo },
+    }
+}
+
+/// See [`Stage::Adopt`].
+#[inline(always)]
+pub fn adopt_stage<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    headers: &Headers<A>,
+    decision: &Decision,
+    embryo: EmbryoWord,
+) -> Next {
+    Next::decided(tables, headers, adopt::adopt(tables, headers, decision, embryo))
 }
 
 /// See [`Stage::Icmp`].
@@ -257,8 +281,8 @@ pub fn icmp_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
-    Next { stage: Stage::Decided, decision: icmp::decide(packet, tables, headers) }
+) -> Next {
+    Next::of(icmp::decide(packet, tables, headers))
 }
 
 /// See [`Stage::Fragment`].
@@ -267,13 +291,13 @@ pub fn fragment_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     _packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
-    Next { stage: Stage::Decided, decision: fragment::follow(tables, headers) }
+) -> Next {
+    Next::of(fragment::follow(tables, headers))
 }
 
 /// First stage for what this host is about to send: replies of instances on it.
 #[inline(always)]
-pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Next<A> {
+pub fn first_egress<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Next {
     if headers.ip.fragment.is_later() {
         return Next::stage(Stage::Fragment);
     }
@@ -292,8 +316,8 @@ pub fn icmp_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Next<A> {
-    Next { stage: Stage::Decided, decision: icmp::decide_egress(packet, tables, headers) }
+) -> Next {
+    Next::of(icmp::decide_egress(packet, tables, headers))
 }
 
 /// Handles one frame of family `A` that this host is about to send.
@@ -312,6 +336,7 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
         next = match next.stage {
             Stage::Reply => reply_stage(packet, tables, &headers),
             Stage::Answer => answer_stage(packet, tables, &headers),
+            Stage::Adopt => adopt_stage(tables, &headers, &next.decision, next.embryo),
             Stage::Icmp => icmp_egress(packet, tables, &headers),
             Stage::Fragment => fragment_stage(packet, tables, &headers),
             _ => return act_egress(packet, tables, &headers, &next.decision),

@@ -150,7 +150,7 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
     embryo: Shared<'_, Embryo>,
     word: EmbryoWord,
     old: Option<Entry<'_>>,
-) -> Decision<A> {
+) -> Decision {
     let client_seq = embryo.client_seq().get().wrapping_add(1);
     let server_seq = word.server_seq().wrapping_add(1);
     let (client_scale, server_scale) = word.scales();

@@ -131,10 +131,7 @@ struct Admitted {
 
 /// Places a new flow if table and limits allow, and counts it if they do not.
 #[inline(always)]
-fn admit<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-) -> Result<Admitted, Decision<A>> {
+fn admit<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Admitted, Decision> {
     let service = to.service;
     let choice = match choose(tables, to) {
         Ok(choice) => choice,
@@ -180,15 +177,15 @@ fn refuse<A: Ip, T: FamilyTables<A>>(
     how: u8,
     kind: Refusal,
     reason: Reason,
-) -> Decision<A> {
+) -> Decision {
     tables.count_refusal(to.service_id, kind);
     Decision::refuse(how, reason)
 }
 
 /// What placing a packet came to.
-pub enum Placed<A> {
+pub enum Placed {
     /// The decision.
-    Decided(Decision<A>),
+    Decided(Decision),
     /// There is an embryo. Siblings of its frontend are to be looked at.
     LookAtSiblings,
     /// Its instance would not do. It is to be placed again.
@@ -201,7 +198,7 @@ pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Placed<A> {
+) -> Placed {
     let key = headers.key_from_client();
     let key = tables.keep_key(&key);
     let Some(at) = tables.frontend(&key.frontend()) else {
@@ -224,11 +221,7 @@ pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
 /// Sends a packet where a new flow would go, and keeps nothing of it: conversation `datagram`, or
 /// (`untracked`) a connection that has no entry.
 #[inline(always)]
-fn untold<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    to: &Target<'_, A>,
-    untracked: bool,
-) -> Decision<A> {
+fn untold<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, untracked: bool) -> Decision {
     let (counter, reason) = if untracked {
         (Counter::Untracked, Reason::Untracked)
     } else {
@@ -263,7 +256,7 @@ fn place<A: Ip, T: FamilyTables<A>>(
     headers: &Headers<A>,
     to: &Target<'_, A>,
     state: EmbryoWord,
-) -> Placed<A> {
+) -> Placed {
     let Admitted { choice, snat } = match admit(tables, to) {
         Ok(admitted) => admitted,
         Err(decision) => return Placed::Decided(decision),
@@ -322,7 +315,7 @@ fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
 /// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
 /// one instance at once, both see it here. Until then nobody else builds on its embryo.
 #[inline(always)]
-pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed<A> {
+pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed {
     let key = headers.key_from_client();
     let key = tables.keep_key(&key);
     let Some(mine) = tables.embryo(key) else {
@@ -403,12 +396,12 @@ pub fn end_embryo<A: Ip, T: FamilyTables<A>>(
 
 /// What a live entry says of where its packets go.
 #[inline(always)]
-pub fn to_flow<A: Ip>(flow: Shared<'_, Flow>, reason: Reason) -> Decision<A> {
+pub fn to_flow(flow: Shared<'_, Flow>, reason: Reason) -> Decision {
     Decision::to_backend(flow.backend().get(), flow.snat().get(), reason)
 }
 
 /// What an embryo says of where its packets go.
 #[inline(always)]
-pub fn to_embryo<A: Ip>(embryo: Shared<'_, Embryo>, reason: Reason) -> Decision<A> {
+pub fn to_embryo(embryo: Shared<'_, Embryo>, reason: Reason) -> Decision {
     Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason)
 }

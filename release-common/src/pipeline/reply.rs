@@ -1,7 +1,7 @@
 //! Instance → client.
 
 use super::place::{Target, end_embryo};
-use super::{Counter, Decision, FamilyTables, adopt, count_step, trial, udp};
+use super::{Counter, Decision, FamilyTables, count_step, trial, udp};
 use crate::abi::{
     Be16, Embryo, Endpoint, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, IPPROTO_UDP, Service,
     SnatKey, SnatSource, conversation, mode,
@@ -17,13 +17,13 @@ const MAX_SYN_DATA: u32 = 65_535;
 
 /// A packet from a port that some instance uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
-pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Option<Decision<A>> {
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Option<Decision> {
     let who = match sender(tables, headers.source(), headers.destination()) {
         Ok(who) => who,
         Err(reason) => return Some(Decision::pass(reason)),
     };
     if who.service.conversation == conversation::DATAGRAM && headers.ip.protocol == IPPROTO_UDP {
-        return Some(stateless(&who));
+        return Some(stateless(tables, &who));
     }
     if headers.is_tcp() && headers.has(flag::SYN) {
         return None;
@@ -42,10 +42,19 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
                 let step = observe(flow, End::Server, headers, tables.now() as u32);
                 count_step(tables, &key, flow, step);
             }
-            return Some(to_client(&key, flow.backend().get()));
+            return Some(to_client(tables, &key, flow.backend().get()));
         }
     }
     None
+}
+
+/// What a packet that [`live`] left leads to.
+pub enum Answered {
+    /// The decision.
+    Decided(Decision),
+    /// The instance has a conversation that is no flow yet, see [`super::adopt`]: what becomes of
+    /// the packet then, and the embryo as it was found.
+    Proven(Decision, EmbryoWord),
 }
 
 /// Handles a packet that [`live`] left.
@@ -54,37 +63,34 @@ pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     headers: &Headers<A>,
-) -> Decision<A> {
+) -> Answered {
     let who = match sender(tables, headers.source(), headers.destination()) {
         Ok(who) => who,
-        Err(reason) => return Decision::pass(reason),
+        Err(reason) => return Answered::Decided(Decision::pass(reason)),
     };
     let Some((frontend, entry)) = find(tables, &who) else {
-        return Decision::pass(Reason::NotOurFlow);
+        return Answered::Decided(Decision::pass(Reason::NotOurFlow));
     };
     let key = FlowKey::between(who.client, frontend);
     let at = FrontendRef { service: who.service_id, ring: 0 };
     let to = Target::new(tables.keep_key(&key), at, who.service);
-    match entry {
+    let decision = match entry {
         Entry::Flow(flow) if headers.is_tcp() => tracked(packet, tables, headers, &to, flow, &who),
         Entry::Flow(flow) => {
             udp::touch(tables, flow, FlowWord(flow.state().get()), true);
-            to_client(to.key, flow.backend().get())
+            to_client(tables, to.key, flow.backend().get())
         }
         Entry::Embryo(embryo) => {
             let word = EmbryoWord(embryo.state().get());
-            let backend = embryo.backend().get();
-            let adopts = match handshake(packet, tables, headers, &to, (embryo, word)) {
-                Handshake::Goes => false,
-                Handshake::Proven => true,
-                Handshake::Stops(reason) => return Decision::drop(reason),
-            };
-            if adopts && let Some(reason) = adopt::adopt(tables, headers, &to, embryo, word) {
-                return Decision::drop(reason);
+            let decision = to_client(tables, to.key, embryo.backend().get());
+            match handshake(packet, tables, headers, &to, (embryo, word)) {
+                Handshake::Goes => decision,
+                Handshake::Proven => return Answered::Proven(decision, word),
+                Handshake::Stops(reason) => Decision::drop(reason),
             }
-            to_client(to.key, backend)
         }
-    }
+    };
+    Answered::Decided(decision)
 }
 
 /// What an instance's packet means for a handshake, a trial or a first datagram.
@@ -99,8 +105,12 @@ pub enum Handshake {
 
 /// To the client of a flow, as if from its frontend.
 #[inline(always)]
-pub fn to_client<A: Ip>(key: &FlowKey<A>, backend: u32) -> Decision<A> {
-    Decision::to_client(backend, key.client(), key.frontend(), Reason::Replied)
+pub fn to_client<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    key: &FlowKey<A>,
+    backend: u32,
+) -> Decision {
+    Decision::to_client(tables, key, backend, Reason::Replied)
 }
 
 /// An instance that sends, and its service.
@@ -162,7 +172,8 @@ pub fn sender<A: Ip, T: FamilyTables<A>>(
                 source_port: receiver.port,
                 instance_port: instance.port,
                 proto: instance.proto,
-                pad: [0; 3],
+                pad: 0,
+                pad_end: 0,
             };
             let of = tables.snat_owner(&key).ok_or(Reason::NotOurAddress)?;
             let entry = tables.backend(of.backend).ok_or(Reason::BrokenReference)?;
@@ -226,11 +237,11 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
 
 /// Conversation `datagram`: the service has one UDP frontend of this family.
 #[inline(always)]
-pub fn stateless<A: Ip>(who: &Sender<'_, A>) -> Decision<A> {
+pub fn stateless<A: Ip, T: FamilyTables<A>>(tables: &T, who: &Sender<'_, A>) -> Decision {
     for index in 0..FRONTENDS_PER_FAMILY {
         let Some(frontend) = who.service.frontend::<A>(index) else { break };
         if frontend.proto == IPPROTO_UDP {
-            return Decision::to_client(who.backend, who.client, frontend, Reason::Replied);
+            return to_client(tables, &FlowKey::between(who.client, frontend), who.backend);
         }
     }
     Decision::pass(Reason::NotOurFlow)
@@ -245,7 +256,7 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
     to: &Target<'_, A>,
     flow: Shared<'_, Flow>,
     who: &Sender<'_, A>,
-) -> Decision<A> {
+) -> Decision {
     let word = FlowWord(flow.state().get());
     let live = word.is_live();
     if segment.has(flag::SYN) {
@@ -261,7 +272,7 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
             return Decision::pass(Reason::NotOurFlow);
         }
     }
-    to_client(to.key, flow.backend().get())
+    to_client(tables, to.key, flow.backend().get())
 }
 
 /// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old

@@ -23,7 +23,8 @@ pub fn snat_key<A: Ip>(source: A, port: Be16, instance: &Backend, proto: u8) -> 
         source_port: port,
         instance_port: Be16::new(instance.port),
         proto,
-        pad: [0; 3],
+        pad: 0,
+        pad_end: 0,
     }
 }
 

@@ -150,10 +150,10 @@ pub trait Tables {
 
 /// The part of [`Tables`] that exists once per address family.
 pub trait FamilyTables<A: Address>: Tables {
-    /// The key of the packet's flow, kept where it does not take the stack's place.
-    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
-        key
-    }
+    /// Keeps the key of the packet's flow, where it does not take the stack's place.
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A>;
+    /// The key that was kept last for the packet at hand.
+    fn kept_key(&self) -> Option<FlowKey<A>>;
     /// The service of a frontend.
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef>;
     /// The instance at an address.

@@ -34,7 +34,7 @@ enum Case<'a> {
 
 /// A packet to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
-pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, segment: &Headers<A>) -> Option<Decision<A>> {
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, segment: &Headers<A>) -> Option<Decision> {
     let key = segment.key_from_client();
     let flow = tables.flow(&key)?;
     let word = FlowWord(flow.state().get());
@@ -50,7 +50,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     segment: &Headers<A>,
-) -> Inbound<A> {
+) -> Inbound {
     let key = segment.key_from_client();
     let key = tables.keep_key(&key);
     let flow = tables.flow(key);
@@ -184,7 +184,7 @@ fn tracked<A: Ip, T: FamilyTables<A>>(
     segment: &Headers<A>,
     key: &FlowKey<A>,
     flow: Shared<'_, Flow>,
-) -> Decision<A> {
+) -> Decision {
     // A TTL used up means that the instance never sees the segment.
     let arrives = segment.ip.ttl > 1 || !FlowWord(flow.state().get()).routed();
     if arrives && !segment.has(flag::SYN) {
@@ -201,7 +201,7 @@ fn handshake<A: Ip, T: FamilyTables<A>>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
     embryo: Shared<'_, Embryo>,
-) -> Decision<A> {
+) -> Decision {
     let decision = to_embryo(embryo, Reason::Forwarded);
     let in_sequence = segment.seq == embryo.client_seq().get().wrapping_add(1);
     if segment.has(flag::RST) && in_sequence && to.reaches(segment) {
@@ -220,7 +220,7 @@ fn begin<A: Ip, T: FamilyTables<A>>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
     embryo: Option<Shared<'_, Embryo>>,
-) -> Option<Decision<A>> {
+) -> Option<Decision> {
     let embryo = embryo?;
     let word = EmbryoWord(embryo.state().get());
     let same = embryo.client_seq().get() == segment.seq;
@@ -245,7 +245,7 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
     flow: Shared<'_, Flow>,
-) -> Decision<A> {
+) -> Decision {
     let decision = to_flow(flow, Reason::SynRepeated);
     let word = FlowWord(flow.state().get());
     let copy = !word.fin_seen(End::Client) && flow.client().get().fin == segment.seq;

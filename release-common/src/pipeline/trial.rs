@@ -24,7 +24,7 @@ pub fn mid_flow<A: Ip, T: FamilyTables<A>>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
     embryo: Option<Shared<'_, Embryo>>,
-) -> Decision<A> {
+) -> Decision {
     let mut tried = 0;
     if let Some(embryo) = embryo {
         let word = EmbryoWord(embryo.state().get());
@@ -54,7 +54,7 @@ fn try_next<A: Ip, T: FamilyTables<A>>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
     tried: u16,
-) -> Decision<A> {
+) -> Decision {
     let Some(split) = tables.split(to.service_id) else {
         return Decision::drop(Reason::NoVersion);
     };

@@ -16,7 +16,7 @@ use crate::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 /// A datagram to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
-pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, datagram: &Headers<A>) -> Option<Decision<A>> {
+pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, datagram: &Headers<A>) -> Option<Decision> {
     let flow = tables.flow(&datagram.key_from_client())?;
     let word = FlowWord(flow.state().get());
     if !word.is_live() || word.quic() {
@@ -32,7 +32,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
     tables: &T,
     datagram: &Headers<A>,
-) -> Inbound<A> {
+) -> Inbound {
     let key = datagram.key_from_client();
     let key = tables.keep_key(&key);
     let flow = tables.flow(key);
@@ -110,7 +110,7 @@ fn again<A: Ip, T: FamilyTables<A>>(
     to: &Target<'_, A>,
     embryo: Shared<'_, Embryo>,
     old: Option<Entry<'_>>,
-) -> Decision<A> {
+) -> Decision {
     let decision = to_embryo(embryo, Reason::Forwarded);
     let word = EmbryoWord(embryo.state().get());
     if !matches!(word.phase(), EmbryoPhase::Syn) {
@@ -164,7 +164,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
     to: &Target<'_, A>,
     embryo: Option<Shared<'_, Embryo>>,
     server: u32,
-) -> Decision<A> {
+) -> Decision {
     let mut source = ITSELF;
     if to.service.mode == mode::SNAT {
         match snat::claim(tables, to, server) {

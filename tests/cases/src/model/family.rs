@@ -1,5 +1,6 @@
 //! Address families, and how one scene is told in both.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use release_common::abi::{Address, Endpoint, FlowKey};
@@ -84,5 +85,23 @@ impl Key {
     pub fn of<A: Address>(&self) -> Option<FlowKey<A>> {
         let client = Endpoint::of(self.client, self.protocol)?;
         Some(FlowKey::between(client, Endpoint::of(self.frontend, self.protocol)?))
+    }
+}
+
+/// Where a packet's run keeps its flow's key.
+#[derive(Debug, Default)]
+pub struct Kept(Cell<Option<Key>>);
+
+impl Kept {
+    /// Keeps it.
+    pub fn keep<'a, A: Address>(&self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        let (client, frontend) = (key.client().socket(), key.frontend().socket());
+        self.0.set(Some(Key { client, frontend, protocol: key.proto }));
+        key
+    }
+
+    /// The last one kept, if it is of that family.
+    pub fn key<A: Address>(&self) -> Option<FlowKey<A>> {
+        self.0.get()?.of()
     }
 }

@@ -14,6 +14,7 @@ use release_common::placement::FlowHash;
 use release_common::shared::Shared;
 
 use super::ModelTables;
+use super::family::Kept;
 use super::tables::Model;
 
 /// Another CPU's work.
@@ -23,6 +24,8 @@ type Meanwhile<'a> = Box<dyn FnOnce(&ModelTables) + 'a>;
 pub struct Hooked<'a> {
     inner: &'a ModelTables,
     left: Cell<usize>,
+    /// This CPU's own.
+    kept: Kept,
     meanwhile: RefCell<Option<Meanwhile<'a>>>,
 }
 
@@ -33,7 +36,12 @@ impl<'a> Hooked<'a> {
         at: usize,
         meanwhile: impl FnOnce(&ModelTables) + 'a,
     ) -> Self {
-        Self { inner, left: Cell::new(at), meanwhile: RefCell::new(Some(Box::new(meanwhile))) }
+        Self {
+            inner,
+            left: Cell::new(at),
+            kept: Kept::default(),
+            meanwhile: RefCell::new(Some(Box::new(meanwhile))),
+        }
     }
 
     /// Whether that call was reached.
@@ -89,6 +97,12 @@ impl Tables for Hooked<'_> {
 }
 
 impl<A: Model> FamilyTables<A> for Hooked<'_> {
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        self.kept.keep(key)
+    }
+    fn kept_key(&self) -> Option<FlowKey<A>> {
+        self.kept.key()
+    }
     hand_on! {
         fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef>;
         fn backend_at(&self, at: &Endpoint<A>) -> Option<BackendRef>;

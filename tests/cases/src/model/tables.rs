@@ -20,7 +20,7 @@ use release_common::reason::Reason;
 use release_common::shared::Shared;
 use release_common::tcp::word::{FlowWord, Phase};
 
-use super::family::{Key, first_octet};
+use super::family::{Kept, Key, first_octet};
 use super::scene::{FIRST_GENERATION, Scene};
 use super::slab::{Slab, WhenFull};
 
@@ -122,6 +122,7 @@ pub struct ModelTables {
     /// The clock, in jiffies.
     pub clock: Cell<u64>,
     attempts: Cell<u32>,
+    kept: Kept,
     /// The way of every packet; `None`: [`TO_BACKEND`] and [`TO_CLIENT`].
     pub way: Cell<Option<Route>>,
     /// Largest packet that a way takes; larger ones are too big.
@@ -159,6 +160,7 @@ impl ModelTables {
             scene: scene.clone(),
             clock: Cell::new(1 << 33),
             attempts: Cell::new(0),
+            kept: Kept::default(),
             way: Cell::new(None),
             mtu: Cell::new(u32::MAX),
             full: Cell::new(false),
@@ -388,6 +390,12 @@ impl Tables for ModelTables {
 }
 
 impl<A: Model> FamilyTables<A> for ModelTables {
+    fn keep_key<'a>(&'a self, key: &'a FlowKey<A>) -> &'a FlowKey<A> {
+        self.kept.keep(key)
+    }
+    fn kept_key(&self) -> Option<FlowKey<A>> {
+        self.kept.key()
+    }
     fn frontend(&self, at: &Endpoint<A>) -> Option<FrontendRef> {
         let entries = self.scene.frontend_entries::<A>();
         let found = entries.into_iter().find(|(frontend, _)| frontend == at)?;
