@@ -12,7 +12,7 @@ use super::Balancer;
 use crate::process::Process;
 
 /// How long a daemon may take to be ready, and to end after SIGTERM.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
