@@ -10,4 +10,6 @@
 mod arriving;
 mod bulk;
 mod common;
+mod fragments;
 mod mtu;
+mod told;
