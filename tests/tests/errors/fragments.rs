@@ -12,7 +12,6 @@ use release_tests::server::udp::{long_question, stamped};
 use release_tests::topology::Family::{self, V4, V6};
 use release_tests::topology::Mode::{self, Container, Dsr, Gue, Host, Ipip, Nat, Snat};
 use release_tests::topology::{CLIENT_SIDE, Protocol, SERVICE, Topology, TopologySpec, frontend};
-use serde_json::Value;
 
 use crate::common::{BOTH, spec, tests};
 
@@ -70,16 +69,17 @@ struct Sender<'a> {
     frames: PacketSocket,
     socket: UdpSocket,
     to: SocketAddr,
-    sent: u16,
+    idents: u16,
 }
 
 impl<'a> Sender<'a> {
-    fn new(topology: &'a Topology, family: Family) -> Self {
+    /// `idents`: how far fragments of others are identified; the kernel takes equal ones together.
+    fn new(topology: &'a Topology, family: Family, idents: u16) -> Self {
         let from = SocketAddr::new(topology.client_addresses_of(family)[0], 0);
         let socket = topology.client.enter(|| UdpSocket::bind(from)).unwrap().unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let frames = PacketSocket::sender(&topology.client, "eth0").unwrap();
-        Self { topology, frames, socket, to: frontend(family), sent: 0 }
+        Self { topology, frames, socket, to: frontend(family), idents }
     }
 
     fn question(number: u32) -> String {
@@ -88,11 +88,11 @@ impl<'a> Sender<'a> {
 
     /// The fragments of a question that was not sent before, or is sent again.
     fn cut(&mut self, number: u32) -> Vec<Vec<u8>> {
-        self.sent += 1;
+        self.idents += 1;
         let segment = Segment {
             dmac: mac(&self.topology.lb.namespace, CLIENT_SIDE).unwrap(),
             smac: mac(&self.topology.client, "eth0").unwrap(),
-            ident: 0x4000 + self.sent,
+            ident: self.idents,
             payload: Self::question(number).into_bytes(),
             ..Segment::udp(self.socket.local_addr().unwrap(), self.to)
         };
@@ -109,8 +109,8 @@ impl<'a> Sender<'a> {
         let mut buffer = vec![0; 9000];
         let (length, from) = self.socket.recv_from(&mut buffer).unwrap();
         assert_eq!(from, self.to);
-        let answer = stamped(&buffer[..length], &Self::question(number)).unwrap();
-        answer.expect("an answer to this question").0
+        // None: an answer to another question.
+        stamped(&buffer[..length], &Self::question(number)).unwrap().unwrap().0
     }
 }
 
@@ -121,7 +121,7 @@ fn in_disorder(family: Family) {
     let _servers = topology.start_servers().unwrap();
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let unknown = || counted(&topology, "fragment_unknown");
-    let mut client = Sender::new(&topology, family);
+    let mut client = Sender::new(&topology, family, 100);
     for (number, order) in (1..).zip([[0, 1, 2], [0, 2, 1]]) {
         let fragments = client.cut(number);
         client.send(&fragments, &order);
@@ -140,22 +140,19 @@ fn in_disorder(family: Family) {
     assert_eq!(client.answered(3), "v1");
 
     // A new flow: its first fragment makes it.
-    let mut client = Sender::new(&topology, family);
-    client.sent = 100;
+    let mut client = Sender::new(&topology, family, 200);
     let fragments = client.cut(5);
     client.send(&fragments, &[0]);
     Ctl(&topology.lb).shift(&["v1=0", "v2=100"]).unwrap();
     client.send(&fragments, &[2, 1]);
     assert_eq!(client.answered(5), "v1");
-    let mut other = Sender::new(&topology, family);
-    other.sent = 200;
+    let mut other = Sender::new(&topology, family, 300);
     let fragments = other.cut(6);
     other.send(&fragments, &[0, 1, 2]);
     assert_eq!(other.answered(6), "v2");
     assert_eq!(unknown(), 1);
     let flows = topology.lb.releasectl_json(&["flows", SERVICE]).unwrap();
     assert_eq!(flows.as_array().map(Vec::len), Some(3));
-    assert!(flows.as_array().unwrap().iter().all(|flow| flow["state"] != Value::Null), "{flows}");
 }
 
 /// Fragments, too, must leave room for the outer header: the client is told, and cuts anew.
@@ -165,7 +162,7 @@ fn in_a_narrow_tunnel(mode: Mode, outer: Family) {
     let _servers = topology.start_servers().unwrap();
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     for family in BOTH {
-        let client = Sender::new(&topology, family);
+        let client = Sender::new(&topology, family, 0);
         client.socket.connect(client.to).unwrap();
         let question = Sender::question(1);
         client.socket.send(question.as_bytes()).unwrap();

@@ -232,6 +232,31 @@ fn gateway(topology: &Topology, family: Family) -> IpAddr {
     }
 }
 
+/// Nobody answers for the instance's address any more: the balancer's kernel says so, about a packet
+/// that it has got translated.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_instances_host_is_gone() {
+    let topology = Topology::new(&spec(Nat, Protocol::Udp)).unwrap();
+    let _daemon = topology.up(&[("v1", 100)]).unwrap();
+    let begin = |family| Talk::begin(&topology, &topology.client, family);
+    let talks = BOTH.map(begin);
+    let backend = &topology.backends[0];
+    backend.namespace.ip("addr flush dev eth0").unwrap();
+    topology.lb.namespace.ip(&format!("neigh flush dev {}", backend.balancer_side)).unwrap();
+    let errors = talks.each_ref().map(|talk| Listening::new(&talk.client).unwrap());
+    for talk in &talks {
+        talk.client.send(b"is anybody there?").unwrap();
+    }
+    for (family, errors) in BOTH.into_iter().zip(errors) {
+        let to = frontend(family);
+        // RFC 4443 §3.1: "address unreachable".
+        let icmp = if family == V4 { (3, 1) } else { (1, 3) };
+        let expected = Told { icmp, errno: libc::EHOSTUNREACH, info: 0, by: to.ip(), about: to };
+        assert_eq!(errors.next(DEADLINE).unwrap(), expected);
+    }
+}
+
 tests! { on_the_way_to_the_instance:
     nat(Nat);
     snat(Snat);
