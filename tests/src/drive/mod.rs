@@ -43,6 +43,9 @@ pub struct Drive {
     pub flows: u32,
     /// Exchanges of a short flow, at least 1.
     pub exchanges: u32,
+    /// Length of UDP questions in bytes, if they are not as short as they can be: 20 to 8900. An
+    /// answer is a little longer.
+    pub datagram: Option<usize>,
 }
 
 /// When a flow began.
@@ -189,10 +192,11 @@ impl Run<'_> {
     }
 
     fn begin(&self, number: u32, phase: Phase) -> Result<Flow> {
-        let Drive { target, protocol, sources, .. } = self.drive;
+        let Drive { target, protocol, sources, datagram, .. } = self.drive;
         let count = u32::try_from(sources.len().max(1))?;
         let source = sources.get(usize::try_from(number % count)?).copied();
         let mut flow = Flow::open(*protocol, *target, source, number, number / count)?;
+        flow.pad(datagram.unwrap_or(0));
         let owner = flow.ask()?.clone();
         let mut state = self.lock();
         let outcome = &mut state.outcome;

@@ -16,6 +16,7 @@ mod balancer;
 mod bpffs;
 mod config;
 mod daemon;
+mod hop;
 mod spec;
 mod wiring;
 
@@ -27,6 +28,7 @@ use anyhow::{Result, bail};
 pub use addresses::{BACKEND_PORT, BALANCER, FRONTEND, FRONTEND6, balancer, frontend};
 pub use balancer::Balancer;
 pub use daemon::Daemon;
+pub use hop::{BEHIND, far_client};
 pub use spec::{Family, Mode, Protocol, TopologySpec};
 
 use crate::netns::Netns;

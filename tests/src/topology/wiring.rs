@@ -14,7 +14,7 @@ use crate::wire::Wire;
 const TUNNEL_MTU: u16 = 1600;
 
 /// The families that exist in a topology, IPv4 always.
-fn families(spec: &TopologySpec) -> Vec<Family> {
+pub(super) fn families(spec: &TopologySpec) -> Vec<Family> {
     if spec.uses_ipv6() { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
 }
 
@@ -189,10 +189,10 @@ fn bypass(spec: &TopologySpec, namespace: &Netns, client: &Netns, index: u8) -> 
     Ok(())
 }
 
-type End<'a> = (&'a Netns, &'a str, IpAddr);
+pub(super) type End<'a> = (&'a Netns, &'a str, IpAddr);
 
 /// A wire whose first end belongs to a client or backend, the second to the balancer.
-fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
+pub(super) fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
     // A wire's own program is XDP too: it brings NAPI, and must see packets unmerged.
     let receiving = if spec.has_wires() { Receiving::IntoXdp } else { Receiving::FromXdp };
     let [a, b] = [end, balancer].map(|(_, _, address)| format!("{address}/24"));
@@ -207,7 +207,12 @@ fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
     )
 }
 
-fn add_address(namespace: &Netns, device: &str, address: IpAddr, prefix: u8) -> Result<()> {
+pub(super) fn add_address(
+    namespace: &Netns,
+    device: &str,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<()> {
     let nodad = if address.is_ipv6() { " nodad" } else { "" };
     namespace.ip(&format!("addr add {address}/{prefix} dev {device}{nodad}"))?;
     Ok(())
