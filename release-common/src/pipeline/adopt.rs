@@ -1,12 +1,11 @@
 //! Taking over a connection whose beginning was not seen here, or not to its end.
 
-use super::open::{How, NotOpened, begun, open};
+use super::open::{Found, How, NotOpened, begun, open};
 use super::place::Target;
 use super::{Counter, Decision, FamilyTables, count_step, udp};
-use crate::abi::{Embryo, Flow, FrontendRef, Side};
+use crate::abi::{Flow, FrontendRef, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::reason::Reason;
-use crate::shared::Shared;
 use crate::tcp::after;
 use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord};
@@ -75,7 +74,7 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
     flow: &mut Flow,
 ) {
     const LARGEST_WINDOW: u32 = 1 << 30;

@@ -2,7 +2,7 @@
 
 use super::place::Target;
 use super::{Counter, Decision, FamilyTables, Insert, InsertError, count_step, session};
-use crate::abi::{Embryo, Flow, Side, conversation, event_kind, opened_at};
+use crate::abi::{Embryo, Flow, FlowKey, Side, conversation, event_kind, opened_at};
 use crate::packet::{Headers, Ip};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -14,6 +14,16 @@ const UNSCALED: u32 = 65535;
 
 /// An entry of the flow table and its word.
 pub type Entry<'a> = (Shared<'a, Flow>, FlowWord);
+/// An embryo and its word as it was found: what is done to it is done to this incarnation of the
+/// element, or not at all.
+pub type Found<'a> = (Shared<'a, Embryo>, EmbryoWord);
+
+/// The embryo under a key.
+#[inline(always)]
+pub fn found<'a, A: Ip, T: FamilyTables<A>>(tables: &'a T, key: &FlowKey<A>) -> Option<Found<'a>> {
+    let embryo = tables.embryo(key)?;
+    Some((embryo, EmbryoWord(embryo.state().get())))
+}
 
 /// Why an embryo did not become a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +69,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
     flow: &mut Flow,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
     how: How,
 ) -> Result<(), NotOpened> {
@@ -147,8 +157,7 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-    word: EmbryoWord,
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
 ) -> Decision {
     let client_seq = embryo.client_seq().get().wrapping_add(1);

@@ -1,5 +1,6 @@
 //! Where a new flow goes: test rule, then session, then split; and what may speak against it.
 
+use super::open::{Found, found};
 use super::{Counter, Decision, FamilyTables, InsertError, Refusal, Tables, session, snat};
 use crate::abi::{
     Be16, Embryo, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, Service, SnatSource,
@@ -242,10 +243,10 @@ fn untold<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, untracked: 
 pub fn former<T: Tables>(
     tables: &T,
     flow: Option<Shared<'_, Flow>>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
 ) -> Option<FrontendRef> {
     let of_flow = flow.map(|flow| flow.backend().get());
-    let owner = of_flow.or(embryo.map(|embryo| embryo.backend().get()))?;
+    let owner = of_flow.or(embryo.map(|(embryo, _)| embryo.backend().get()))?;
     Some(FrontendRef { service: tables.backend(owner)?.service, ring: 0 })
 }
 
@@ -318,7 +319,7 @@ fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
 pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed {
     let key = headers.key_from_client();
     let key = tables.keep_key(&key);
-    let Some(mine) = tables.embryo(key) else {
+    let Some((mine, word)) = found(tables, key) else {
         return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
     };
     let backend = mine.backend().get();
@@ -327,13 +328,12 @@ pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers
         return Placed::Decided(Decision::drop(Reason::BrokenReference));
     };
     let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
-    let word = EmbryoWord(mine.state().get());
     if !collides(tables, &to, backend) {
         if word.ended() != word || !mine.state().swap_if(word.0, word.begun().0) {
             return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
         }
         count_placed(tables, backend, mine.chosen_by().get());
-        return Placed::Decided(to_embryo(mine, Reason::Placed));
+        return Placed::Decided(to_embryo((mine, word), Reason::Placed));
     }
     tables.remove_embryo(key);
     let attempts = tables.attempts() + 1;
@@ -382,8 +382,7 @@ fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: 
 pub fn end_embryo<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     key: &FlowKey<A>,
-    embryo: Shared<'_, Embryo>,
-    word: EmbryoWord,
+    (embryo, word): Found<'_>,
 ) -> bool {
     let backend = embryo.backend().get();
     if word.ended() == word || !embryo.state().swap_if(word.0, word.ended().0) {
@@ -400,8 +399,13 @@ pub fn to_flow(flow: Shared<'_, Flow>, reason: Reason) -> Decision {
     Decision::to_backend(flow.backend().get(), flow.snat().get(), reason)
 }
 
-/// What an embryo says of where its packets go.
+/// What an embryo says of where its packets go, unless its element is another's by now.
 #[inline(always)]
-pub fn to_embryo(embryo: Shared<'_, Embryo>, reason: Reason) -> Decision {
-    Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason)
+pub fn to_embryo((embryo, word): Found<'_>, reason: Reason) -> Decision {
+    let decision = Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason);
+    if EmbryoWord(embryo.state().get()).tag() == word.tag() {
+        decision
+    } else {
+        Decision::drop(Reason::EmbryoBusy)
+    }
 }

@@ -1,5 +1,6 @@
 //! Instance → client.
 
+use super::open::{Found, found};
 use super::place::{Target, end_embryo};
 use super::{Counter, Decision, FamilyTables, count_step, trial, udp};
 use crate::abi::{
@@ -80,8 +81,7 @@ pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
             udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             to_client(tables, to.key, flow.backend().get())
         }
-        Entry::Embryo(embryo) => {
-            let word = EmbryoWord(embryo.state().get());
+        Entry::Embryo((embryo, word)) => {
             let decision = to_client(tables, to.key, embryo.backend().get());
             match handshake(packet, tables, headers, &to, (embryo, word)) {
                 Handshake::Goes => decision,
@@ -191,7 +191,7 @@ pub enum Entry<'a> {
     /// A flow.
     Flow(Shared<'a, Flow>),
     /// An embryo.
-    Embryo(Shared<'a, Embryo>),
+    Embryo(Found<'a>),
 }
 
 /// Finds the flow or embryo that a packet of an instance belongs to, and its frontend: a live flow,
@@ -224,8 +224,8 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
         for index in 0..FRONTENDS_PER_FAMILY {
             let Some(frontend) = who.frontend(index) else { break };
             if frontend.proto == who.instance.proto
-                && let Some(embryo) = tables.embryo(&FlowKey::between(who.client, frontend))
-                && who.is(tables, embryo.backend().get(), embryo.snat().get())
+                && let Some(embryo) = found(tables, &FlowKey::between(who.client, frontend))
+                && who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
             {
                 return Some((frontend, Entry::Embryo(embryo)));
             }
@@ -286,8 +286,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
     (flow, word): (Shared<'_, Flow>, FlowWord),
     who: &Sender<'_, A>,
 ) {
-    let Some(embryo) = tables.embryo(key) else { return };
-    if who.is(tables, embryo.backend().get(), embryo.snat().get())
+    let Some(embryo) = found(tables, key) else { return };
+    if who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
         && syn_acked(packet, segment, embryo)
     {
         mark_restart(flow, word);
@@ -299,9 +299,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 fn syn_acked<A: Ip, P: Packet>(
     packet: &P,
     segment: &Headers<A>,
-    embryo: Shared<'_, Embryo>,
+    (embryo, word): Found<'_>,
 ) -> bool {
-    let word = EmbryoWord(embryo.state().get());
     if !segment.has(flag::SYN | flag::ACK)
         || !acks_syn(segment, embryo)
         || !matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
@@ -325,7 +324,7 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
 ) -> Handshake {
     match word.phase() {
         EmbryoPhase::Ended => return Handshake::Stops(Reason::EmbryoBusy),
@@ -338,11 +337,11 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
         && segment.seq == word.server_seq().wrapping_add(1);
     if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
-        if end_embryo(tables, to.key, embryo, word) {
+        if end_embryo(tables, to.key, (embryo, word)) {
             tables.count(backend, Counter::Refused);
         }
     } else if segment.has(flag::SYN) {
-        syn_acked(packet, segment, embryo);
+        syn_acked(packet, segment, (embryo, word));
     } else if answers_syn
         && !segment.has(flag::RST)
         && to.reaches(segment)

@@ -4,7 +4,7 @@
 //! so does a datagram of the client a second later: a flood of random sources, however often each is
 //! used, evicts embryos only. Conversation `datagram` keeps nothing.
 
-use super::open::{Entry, How, NotOpened, begun, open};
+use super::open::{Entry, Found, How, NotOpened, begun, found, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
 use super::{Counter, Decision, FamilyTables, Inbound, Refusal, snat};
 use crate::abi::{Embryo, Flow, QuicKey, conversation, mode};
@@ -37,7 +37,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     let key = tables.keep_key(&key);
     let flow = tables.flow(key);
     let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
-    let embryo = tables.embryo(key);
+    let embryo = found(tables, key);
     let at = match tables.frontend(&key.frontend()) {
         Some(frontend) => frontend,
         // A frontend that was taken away keeps its conversations; nothing begins there.
@@ -75,7 +75,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     }
     Inbound::Decided(match (embryo, server) {
         (Some(embryo), None) => again(tables, &to, embryo, old),
-        (Some(embryo), Some(server)) if server == embryo.backend().get() => {
+        (Some(embryo), Some(server)) if server == embryo.0.backend().get() => {
             again(tables, &to, embryo, old)
         }
         (embryo, Some(server)) => migrate(tables, datagram, &to, embryo, server),
@@ -108,11 +108,10 @@ pub fn touch<A: Ip, T: FamilyTables<A>>(
 fn again<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
 ) -> Decision {
-    let decision = to_embryo(embryo, Reason::Forwarded);
-    let word = EmbryoWord(embryo.state().get());
+    let decision = to_embryo((embryo, word), Reason::Forwarded);
     if !matches!(word.phase(), EmbryoPhase::Syn) {
         return Decision::drop(Reason::EmbryoBusy);
     }
@@ -162,7 +161,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     datagram: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
     server: u32,
 ) -> Decision {
     let mut source = ITSELF;
@@ -173,7 +172,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         }
     }
     if let Some(embryo) = embryo
-        && !end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()))
+        && !end_embryo(tables, to.key, embryo)
     {
         return Decision::drop(Reason::EmbryoBusy);
     }
