@@ -285,12 +285,10 @@ fn place<A: Ip, T: FamilyTables<A>>(
             Decision::to_backend(backend, snat, Reason::Placed)
         }
         // The other CPU's choice holds.
-        Err(InsertError::Exists) => match tables.embryo(to.key) {
-            Some(winner) => {
-                let (backend, snat) = (winner.backend().get(), winner.snat().get());
-                Decision::to_backend(backend, snat, Reason::SynRepeated)
-            }
-            None => Decision::drop(Reason::EmbryoBusy),
+        Err(InsertError::Exists) => match found(tables, to.key) {
+            Some(winner) if winner.1.ended() != winner.1 => to_embryo(winner, Reason::SynRepeated),
+            // It is about to go, or may still have to go elsewhere.
+            _ => Decision::drop(Reason::EmbryoBusy),
         },
         Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
     })
