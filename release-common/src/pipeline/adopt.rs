@@ -81,6 +81,8 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
     const LARGEST_SCALE: u8 = 14;
     let trial = matches!(word.phase(), EmbryoPhase::Trial);
     let (sent, fin) = (embryo.client_seq().get(), trial && word.client_fin());
+    // Of a handshake: the SYN's number, which tells a late copy of it from a new one.
+    let end = sent.wrapping_add(u32::from(trial));
     // What the instance acknowledges was sent, seen here or not.
     let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
     let state =
@@ -90,7 +92,7 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
         next: if beyond { segment.ack } else { sent },
         ack: segment.seq,
         edge: segment.seq.wrapping_add(LARGEST_WINDOW),
-        fin: sent.wrapping_add(1),
+        fin: end,
     };
     flow.server = Side {
         next: segment.seq,
