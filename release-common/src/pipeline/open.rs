@@ -1,7 +1,7 @@
 //! From embryo to flow: the one place where flows come to be.
 
 use super::place::Target;
-use super::{Counter, Decision, FamilyTables, Insert, InsertError, count_step, session};
+use super::{Counter, Decision, FamilyTables, Insert, InsertError, Refusal, count_step, session};
 use crate::abi::{Embryo, Flow, FlowKey, Side, conversation, event_kind, opened_at};
 use crate::packet::{Headers, Ip};
 use crate::reason::Reason;
@@ -32,7 +32,7 @@ pub enum NotOpened {
     Busy,
     /// The flow table refused it. The embryo is as it was.
     Full,
-    /// The service has as many flows as it may have. The embryo is gone.
+    /// The service has as many flows as it may have, which is counted. The embryo is gone.
     Limit,
 }
 
@@ -83,6 +83,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
         tables.add_live_flows(to.service_id, -1);
         tables.remove_embryo(to.key);
         tables.count(flow.backend, Counter::EmbryosEnded);
+        tables.count_refusal(to.service_id, Refusal::MaxFlows);
         return Err(NotOpened::Limit);
     }
     let stays = to.service.conversation == conversation::CLIENT;

@@ -6,7 +6,7 @@
 
 use super::open::{Entry, Found, How, NotOpened, begun, found, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
-use super::{Counter, Decision, FamilyTables, Inbound, Refusal, snat};
+use super::{Counter, Decision, FamilyTables, Inbound, snat};
 use crate::abi::{Embryo, Flow, QuicKey, conversation, mode};
 use crate::packet::{Headers, Ip, Packet, server_id};
 use crate::reason::Reason;
@@ -125,10 +125,7 @@ fn again<A: Ip, T: FamilyTables<A>>(
     match open(tables, to, &mut flow, (embryo, word), old, How::OPENED) {
         // Busy: another CPU's datagram did it. Full: it stays an embryo.
         Ok(()) | Err(NotOpened::Busy | NotOpened::Full) => decision,
-        Err(NotOpened::Limit) => {
-            tables.count_refusal(to.service_id, Refusal::MaxFlows);
-            Decision::refuse(to.service.when_full, Reason::MaxFlows)
-        }
+        Err(NotOpened::Limit) => Decision::refuse(to.service.when_full, Reason::MaxFlows),
     }
 }
 
