@@ -9,8 +9,8 @@ use release_cases::frames::{Segment, destination, flags};
 use release_cases::model::tables::HZ;
 use release_cases::model::world::{C, S, World, interleave};
 use release_cases::model::{Family, ModelTables, Scene};
-use release_common::abi::conversation;
-use release_common::pipeline::Counter;
+use release_common::abi::{Session, SessionWord, conversation};
+use release_common::pipeline::{Counter, Tables};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
@@ -142,4 +142,36 @@ fn under_a_datagram_that_names_its_instance() {
         bytes.extend([0x99; 30]);
         world.asks(0, &bytes)
     });
+}
+
+/// A flow that was taken for closed lives, while its session ends and another client's takes the
+/// element.
+#[test]
+fn under_a_flow_that_reopens() {
+    let scene = Scene::new(&[1, 0], 2)
+        .conversation(conversation::CLIENT)
+        .set(|service| service.session_timeout = 1000);
+    let reset = |world: &mut World| {
+        world.open();
+        world.run(&world.client_sends(RST, C + 1, 0));
+        world.tables.clock.set(world.tables.clock.get() + 1001);
+    };
+    let alive = |world: &World| world.server_sends(ACK, S + 1, C + 1);
+    let stranger = |tables: &ModelTables| tables.session_key([203, 0, 113, 99].into());
+    interleave(
+        &scene,
+        reset,
+        alive,
+        |world, tables| {
+            if tables.end_session(world.client().ip(), 1000) {
+                let state = SessionWord::first(77).changed(-1).0;
+                let session = Session { state, ..Session::default() };
+                tables.insert_session(&stranger(tables), &session).unwrap();
+            }
+        },
+        |world| {
+            let session = world.tables.sessions.copy(&stranger(&world.tables));
+            assert!(session.is_none_or(|session| SessionWord(session.state).live() == 0));
+        },
+    );
 }
