@@ -10,7 +10,7 @@ use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord};
 use crate::verifier::forget;
 
 /// Instances tried when a sibling frontend's flow is in the way.
@@ -286,8 +286,10 @@ fn place<A: Ip, T: FamilyTables<A>>(
         }
         // The other CPU's choice holds.
         Err(InsertError::Exists) => match found(tables, to.key) {
-            Some(winner) if winner.1.ended() != winner.1 => to_embryo(winner, Reason::SynRepeated),
-            // It is about to go, or may still have to go elsewhere.
+            Some(winner) if matches!(winner.1.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck) => {
+                to_embryo(winner, Reason::SynRepeated)
+            }
+            // It is about to go, may still have to go elsewhere, or is no handshake.
             _ => Decision::drop(Reason::EmbryoBusy),
         },
         Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
