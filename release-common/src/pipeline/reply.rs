@@ -76,12 +76,14 @@ pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
     let at = FrontendRef { service: who.service_id, ring: 0 };
     let to = Target::new(tables.keep_key(&key), at, who.service);
     let decision = match entry {
-        Entry::Flow(flow) if headers.is_tcp() => tracked(packet, tables, headers, &to, flow, &who),
-        Entry::Flow(flow) => {
+        Conversation::Flow(flow) if headers.is_tcp() => {
+            tracked(packet, tables, headers, &to, flow, &who)
+        }
+        Conversation::Flow(flow) => {
             udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             to_client(tables, to.key, flow.backend().get())
         }
-        Entry::Embryo((embryo, word)) => {
+        Conversation::Embryo((embryo, word)) => {
             let decision = to_client(tables, to.key, embryo.backend().get());
             match handshake(packet, tables, headers, &to, (embryo, word)) {
                 Handshake::Goes => decision,
@@ -187,7 +189,7 @@ pub fn sender<A: Ip, T: FamilyTables<A>>(
 
 /// An entry of one of the two tables.
 #[derive(Clone, Copy)]
-pub enum Entry<'a> {
+pub enum Conversation<'a> {
     /// A flow.
     Flow(Shared<'a, Flow>),
     /// An embryo.
@@ -200,7 +202,7 @@ pub enum Entry<'a> {
 pub fn find<'a, A: Ip, T: FamilyTables<A>>(
     tables: &'a T,
     who: &Sender<'_, A>,
-) -> Option<(Endpoint<A>, Entry<'a>)> {
+) -> Option<(Endpoint<A>, Conversation<'a>)> {
     // Entries are kept together with their frontend, not its place in the list: the verifier would
     // follow each place as a path of its own.
     let mut closed = None;
@@ -214,7 +216,7 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
                 && who.is(tables, flow.backend().get(), flow.snat().get())
             {
                 match FlowWord(flow.state().get()).phase() {
-                    Phase::Live => return Some((frontend, Entry::Flow(flow))),
+                    Phase::Live => return Some((frontend, Conversation::Flow(flow))),
                     Phase::Dead => {}
                     Phase::ClosedFin | Phase::ClosedRst => closed = Some((frontend, flow)),
                 }
@@ -227,12 +229,12 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
                 && let Some(embryo) = found(tables, &FlowKey::between(who.client, frontend))
                 && who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
             {
-                return Some((frontend, Entry::Embryo(embryo)));
+                return Some((frontend, Conversation::Embryo(embryo)));
             }
         }
     }
     let (frontend, flow) = closed?;
-    Some((frontend, Entry::Flow(flow)))
+    Some((frontend, Conversation::Flow(flow)))
 }
 
 /// Conversation `datagram`: the service has one UDP frontend of this family.
