@@ -2,7 +2,9 @@
 
 use super::open::{Found, found};
 use super::siblings::has_siblings;
-use super::{Counter, Decision, FamilyTables, InsertError, Refusal, Tables, session, snat};
+use super::{
+    Counter, Decision, FamilyTables, Inbound, InsertError, Refusal, Tables, session, snat,
+};
 use crate::abi::{
     Be16, Embryo, Flow, FlowKey, FrontendRef, Service, SnatSource, conversation, mode, service_flag,
 };
@@ -237,9 +239,33 @@ fn untold<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, untracked: 
     }
 }
 
+/// What a packet of the client was sent to. A frontend that was taken away keeps its flows and
+/// embryos, but nothing `begins` there.
+///
+/// # Errors
+/// What becomes of a packet to no frontend.
+#[inline(always)]
+pub fn target<'a, A: Ip, T: FamilyTables<A>>(
+    tables: &'a T,
+    key: &'a FlowKey<A>,
+    begins: bool,
+    flow: Option<Shared<'_, Flow>>,
+    embryo: Option<Found<'_>>,
+) -> Result<Target<'a, A>, Inbound> {
+    let at = match tables.frontend(&key.frontend()) {
+        None if !begins => former(tables, flow, embryo),
+        at => at,
+    };
+    let Some(at) = at else { return Err(Inbound::NotOurs) };
+    match tables.service(at.service) {
+        Some(service) => Ok(Target::new(key, at, service)),
+        None => Err(Inbound::Decided(Decision::drop(Reason::BrokenReference))),
+    }
+}
+
 /// What a frontend that was taken away belonged to, by the entries it left.
 #[inline(always)]
-pub fn former<T: Tables>(
+fn former<T: Tables>(
     tables: &T,
     flow: Option<Shared<'_, Flow>>,
     embryo: Option<Found<'_>>,

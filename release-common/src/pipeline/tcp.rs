@@ -57,19 +57,10 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     // Read once: everything that follows is about this incarnation of the element.
     let word = flow.map(|flow| FlowWord(flow.state().get()));
     let embryo = found(tables, key);
-    let at = match tables.frontend(&key.frontend()) {
-        Some(frontend) => frontend,
-        // A frontend that was taken away keeps its flows and handshakes; nothing begins there.
-        None if segment.has(flag::SYN) => return Inbound::NotOurs,
-        None => match place::former(tables, flow, embryo) {
-            Some(former) => former,
-            None => return Inbound::NotOurs,
-        },
+    let to = match place::target(tables, key, segment.has(flag::SYN), flow, embryo) {
+        Ok(to) => to,
+        Err(none) => return none,
     };
-    let Some(service) = tables.service(at.service) else {
-        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
-    };
-    let to = Target::new(key, at, service);
     // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
     // closed one.
     let (flow, word) = if embryo.is_none() {
@@ -87,7 +78,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
         },
         Case::Completes(embryo, old) => promote(tables, segment, &to, embryo, old),
         Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
-        Case::MidFlow(_) if mode::one_way(service.mode) => return Inbound::Place,
+        Case::MidFlow(_) if mode::one_way(to.service.mode) => return Inbound::Place,
         Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
         Case::Nothing(reason) => Decision::drop(reason),
     })

@@ -38,19 +38,11 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     let flow = tables.flow(key);
     let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
     let embryo = found(tables, key);
-    let at = match tables.frontend(&key.frontend()) {
-        Some(frontend) => frontend,
-        // A frontend that was taken away keeps its conversations; nothing begins there.
-        None => match place::former(tables, flow, embryo) {
-            Some(former) => former,
-            None => return Inbound::NotOurs,
-        },
+    let to = match place::target(tables, key, false, flow, embryo) {
+        Ok(to) => to,
+        Err(none) => return none,
     };
-    let Some(service) = tables.service(at.service) else {
-        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
-    };
-    let to = Target::new(key, at, service);
-    if service.conversation == conversation::DATAGRAM {
+    if to.service.conversation == conversation::DATAGRAM {
         return Inbound::Place;
     }
     // One that was promoted between the two look-ups is a flow by now.
@@ -59,7 +51,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     } else {
         old
     };
-    let server = if service.conversation == conversation::QUIC {
+    let server = if to.service.conversation == conversation::QUIC {
         named(packet, tables, datagram, &to)
     } else {
         None
