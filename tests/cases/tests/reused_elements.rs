@@ -18,20 +18,23 @@ const RST: u8 = flags::RST;
 /// The other connection.
 const OTHER: usize = 2;
 /// Its client's initial sequence number.
-const OTHER_C: u32 = 70_000;
+const OTHER_C: u32 = 10;
 
 type Prepare<'a> = &'a dyn Fn(&mut World);
 type Packet<'a> = &'a dyn Fn(&World) -> Vec<u8>;
 
-/// The embryo goes, and the other connection's takes its element.
+/// The embryo goes, and the other connection's takes its element, on the last version.
 fn taken(world: &World, tables: &ModelTables, first: &[u8], to: &Cell<Option<SocketAddr>>) {
     tables.reap_embryo(&world.key(0));
+    tables.shift(&[0, 0, 1]);
     to.set(Some(destination(&tables.run(first).1)));
+    tables.shift(&[1, 0, 0]);
 }
 
 /// The other connection's handshake goes on as if nothing had been.
 fn completes(world: &World, to: Option<SocketAddr>) {
     let Some(to) = to else { panic!("the other connection's SYN went nowhere") };
+    assert_ne!(world.interrupted.get().map(|run| run.1), Some(to));
     let client = world.tables.scene().client_socket(OTHER);
     world.run(&Segment::tcp(to, client, SYN | ACK).numbers(S, OTHER_C + 1).build());
     let (_, out) = world.tables.run(&world.sends(OTHER, ACK, OTHER_C + 1, S + 1));
@@ -46,7 +49,7 @@ fn tcp(prepare: Prepare<'_>, packet: Packet<'_>) {
         let meanwhile = |world: &World, tables: &ModelTables| {
             taken(world, tables, &world.sends(OTHER, SYN, OTHER_C, 0), &to);
         };
-        let scene = Scene::new(&[1, 0], 2).told_in(family);
+        let scene = Scene::new(&[1, 0, 0], 2).told_in(family);
         interleave(&scene, prepare, packet, meanwhile, |world| {
             completes(world, to.get());
         });
@@ -115,6 +118,7 @@ fn udp(scene: &Scene, packet: Packet<'_>) {
             taken(world, tables, &world.asks(OTHER, &[0xc3; 40]), &to);
         };
         interleave(&scene.clone().told_in(family), asked, packet, meanwhile, |world| {
+            assert_ne!(world.interrupted.get().map(|run| run.1), to.get());
             let opened = world.sum(Counter::Opened);
             let (_, out) = world.tables.run(&world.asks(OTHER, &[0xc3; 40]));
             assert_eq!(Some(destination(&out)), to.get());
@@ -126,14 +130,14 @@ fn udp(scene: &Scene, packet: Packet<'_>) {
 
 #[test]
 fn under_a_datagram() {
-    let scene = Scene::new(&[1, 0], 2).udp();
+    let scene = Scene::new(&[1, 0, 0], 2).udp();
     udp(&scene, &|world| world.asks(0, b"second"));
     udp(&scene, &|world| world.answers(0, world.server));
 }
 
 #[test]
 fn under_a_datagram_that_names_its_instance() {
-    let scene = Scene::new(&[1, 0], 2)
+    let scene = Scene::new(&[1, 0, 0], 2)
         .udp()
         .conversation(conversation::QUIC)
         .set(|service| service.quic_id_len = 4);
@@ -148,7 +152,7 @@ fn under_a_datagram_that_names_its_instance() {
 /// element.
 #[test]
 fn under_a_flow_that_reopens() {
-    let scene = Scene::new(&[1, 0], 2)
+    let scene = Scene::new(&[1, 0, 0], 2)
         .conversation(conversation::CLIENT)
         .set(|service| service.session_timeout = 1000);
     let reset = |world: &mut World| {
