@@ -335,6 +335,36 @@ fn expiry_and_a_packet() {
     });
 }
 
+/// The instance proves that it has a connection, and before that is written down the client has
+/// begun another on the same ports, which new weights send elsewhere.
+#[test]
+fn an_instances_word_and_the_clients_new_attempt() {
+    let shifted = |world: &mut World| {
+        world.half_open();
+        world.tables.shift(&[0, 1]);
+    };
+    let tried = |world: &mut World| {
+        world.pin(&world.client_sends(ACK, C + 1, S + 1));
+        world.tables.shift(&[0, 1]);
+    };
+    let word = |world: &World| world.server_sends(ACK, S + 1, C + 1);
+    let syn = |world: &World| world.client_sends(SYN, C + 50_000, 0);
+    for prepare in [&shifted as &dyn Fn(&mut World), &tried] {
+        pair(&scene(), prepare, word, syn, |world| {
+            // Whichever was first: one of the two connections is there, on its own instance.
+            let (flows, embryos) = (world.flows(), world.embryos());
+            let old = world.tables.scene().instances().find(|i| i.socket == world.server);
+            for flow in &flows {
+                assert_eq!(Some(flow.backend), old.map(|instance| instance.id));
+            }
+            for embryo in &embryos {
+                assert_eq!(embryo.client_seq, C + 50_000);
+            }
+            assert!(!flows.is_empty() || !embryos.is_empty());
+        });
+    }
+}
+
 /// The element of a purged flow is another flow's before the packet that found it acts on it.
 #[test]
 fn an_element_reused_under_a_packet_is_not_taken_for_the_old_flow() {
