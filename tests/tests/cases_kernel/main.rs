@@ -11,7 +11,8 @@ mod state;
 mod way;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -80,6 +81,20 @@ fn explaining_caches_nothing(kernel: &mut Kernel<'_>) {
     }
 }
 
+/// Tells how much work the verifier had.
+fn print_verified(kernel: &Kernel<'_>) {
+    println!("{:<20} {:>12} {:>10} {:>8}", "program", "instructions", "code bytes", "ms");
+    for program in &kernel.loaded.verified {
+        println!(
+            "{:<20} {:>12} {:>10} {:>8.1}",
+            program.name,
+            program.instructions,
+            program.jited,
+            program.time.as_secs_f64() * 1000.0
+        );
+    }
+}
+
 /// Variants whose frames have nothing before, between or behind the usual headers.
 const PLAIN: [&str; 2] = ["IPv4", "IPv6"];
 
@@ -95,6 +110,21 @@ fn tagged_and_extended_cases_hold_in_the_kernel() {
     hold("variants", |case| !PLAIN.contains(&case.variant));
 }
 
+/// The variable that says how many cases stand for one that is run, at least one of each category
+/// and variant. Unset: all are run.
+const SAMPLE: &str = "RELEASE_TEST_CASES";
+
+/// Whether a case is in the sample; cases are counted by category and variant.
+fn sampled() -> impl FnMut(&Case) -> bool {
+    let every: usize = env::var(SAMPLE).map_or(1, |every| every.parse().unwrap());
+    let mut seen: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    move |case| {
+        let number = seen.entry((case.category, case.variant)).or_default();
+        *number += 1;
+        (*number - 1).is_multiple_of(every)
+    }
+}
+
 /// Runs the cases chosen, on maps of their own.
 fn hold(name: &str, chosen: impl Fn(&Case) -> bool) {
     let mut way = Surroundings::new().unwrap();
@@ -102,10 +132,12 @@ fn hold(name: &str, chosen: impl Fn(&Case) -> bool) {
     netns.join().unwrap();
     on_one_cpu();
     let kernel = RefCell::new(Kernel::new(&mut way, name).unwrap());
+    print_verified(&kernel.borrow());
     explaining_caches_nothing(&mut kernel.borrow_mut());
     let (mut report, mut too_short, mut again) = (Report::default(), BTreeSet::new(), 0);
     let begun = Instant::now();
-    for case in all().into_iter().filter(chosen) {
+    let mut sampled = sampled();
+    for case in all().into_iter().filter(|case| chosen(case) && sampled(case)) {
         let timed = is_timed(&case);
         let mut not_taken = 0;
         let mut outcome = run(&kernel, &case, timed, &mut not_taken);
