@@ -5,8 +5,6 @@
 //! that `cargo xtask vm` runs this in kernels that have, and `cargo xtask test` leaves it out. It
 //! is one test since loading the programs is most of the time there.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
