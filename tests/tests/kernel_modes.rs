@@ -29,6 +29,9 @@ const LARGE: usize = 20_000;
 /// The backends' table of routes for what goes back through the balancer.
 const BACK: u32 = 100;
 
+/// What mode `snat` sends from.
+const SNAT: [&str; 2] = ["10.5.0.1", "fd00:5::1"];
+
 /// One way to an instance.
 struct Way {
     mode: Mode,
@@ -42,13 +45,15 @@ struct Way {
 
 /// Each tunnel leaves less room than the one before: what a client has learned of one is too much
 /// for the next.
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 8] = [
     Way { mode: Mode::Nat, outer: None, port: 80, mtu: 1500 },
     Way { mode: Mode::Host, outer: None, port: 81, mtu: 1500 },
-    Way { mode: Mode::Ipip, outer: Some(V4), port: 82, mtu: 1480 },
-    Way { mode: Mode::Gue, outer: Some(V4), port: 83, mtu: 1472 },
-    Way { mode: Mode::Ipip, outer: Some(V6), port: 84, mtu: 1460 },
-    Way { mode: Mode::Gue, outer: Some(V6), port: 85, mtu: 1452 },
+    Way { mode: Mode::Snat, outer: None, port: 82, mtu: 1500 },
+    Way { mode: Mode::Dsr, outer: None, port: 83, mtu: 1500 },
+    Way { mode: Mode::Ipip, outer: Some(V4), port: 84, mtu: 1480 },
+    Way { mode: Mode::Gue, outer: Some(V4), port: 85, mtu: 1472 },
+    Way { mode: Mode::Ipip, outer: Some(V6), port: 86, mtu: 1460 },
+    Way { mode: Mode::Gue, outer: Some(V6), port: 87, mtu: 1452 },
 ];
 
 impl Way {
@@ -66,6 +71,8 @@ impl Way {
         match self.mode {
             Mode::Host => SocketAddr::new(frontend(inner).ip(), BACKEND_PORT + number(backend)),
             Mode::Nat => SocketAddr::new(backend.instance(inner).ip(), BACKEND_PORT),
+            // An instance of `nat` is of no other service.
+            Mode::Snat => SocketAddr::new(backend.instance(inner).ip(), BACKEND_PORT + 1),
             _ => SocketAddr::new(backend.instance(self.outer.unwrap_or(inner)).ip(), self.port),
         }
     }
@@ -79,9 +86,9 @@ impl Way {
 
     /// Where the instances of a backend listen.
     fn serves(&self, backend: &Backend) -> [SocketAddr; 2] {
-        [V4, V6].map(|inner| match self.outer {
-            Some(_) => self.frontend(inner),
-            None => self.instance(backend, inner),
+        [V4, V6].map(|inner| {
+            let as_frontend = self.mode.is_one_way();
+            if as_frontend { self.frontend(inner) } else { self.instance(backend, inner) }
         })
     }
 
@@ -109,6 +116,9 @@ fn every_mode_in_one_data_plane() {
     })
     .unwrap();
     topology.backends.iter().for_each(|backend| way_back(backend).unwrap());
+    for source in SNAT {
+        topology.lb.namespace.ip(&format!("addr add {source} dev lo")).unwrap();
+    }
     let _servers: Vec<Process> =
         topology.backends.iter().flat_map(|backend| serve(&topology, backend).unwrap()).collect();
     topology.lb.write_config(&config(&topology)).unwrap();
@@ -186,8 +196,9 @@ fn received(topology: &Topology, way: &Way, inner: Family) -> Result<Vec<(String
 }
 
 /// What a backend's own addresses send goes back through the balancer, as mode `nat` needs it;
-/// what the frontend's send goes straight to clients.
+/// what the frontend's send goes straight to clients, whose packets come by another link in `dsr`.
 fn way_back(backend: &Backend) -> Result<()> {
+    backend.namespace.sysctl("ipv4/conf/eth0/rp_filter", "2")?;
     for own in [V4, V6].map(|family| backend.instance(family).ip()) {
         let (own, gateway) = (own.to_string(), own.to_string());
         let gateway = gateway.strip_suffix('2').context("backends are number 2")?;
@@ -231,6 +242,9 @@ fn config(topology: &Topology) -> String {
             "[[service]]\nname = {name:?}\nfrontends = {frontends:?}\nmode = {mode:?}\n\
              ring_size = 1009\n"
         );
+        if way.mode == Mode::Snat {
+            let _ = writeln!(text, "snat = {{ addresses = {SNAT:?} }}");
+        }
         for (backend, weight) in topology.backends.iter().zip([100, 0]) {
             let instances: Vec<String> =
                 way.instances(backend).iter().map(ToString::to_string).collect();
