@@ -39,7 +39,7 @@ pub struct Drive {
     pub protocol: Protocol,
     /// Client addresses, used in turn; empty: the kernel's choice.
     pub sources: Vec<IpAddr>,
-    /// Number of flows, at least 100.
+    /// Number of flows, at least 40.
     pub flows: u32,
     /// Exchanges of a short flow, at least 1.
     pub exchanges: u32,
@@ -77,7 +77,7 @@ impl Drive {
     /// # Errors
     /// The change fails, or the flows do not come so far. What happens to flows is in the outcome.
     pub fn run(&self, namespace: &Netns, change: impl FnOnce() -> Result<()>) -> Result<Outcome> {
-        ensure!(self.flows >= 100 && self.exchanges >= 1, "too little: {self:?}");
+        ensure!(self.flows >= 40 && self.exchanges >= 1, "too little: {self:?}");
         let outcome = Outcome::default();
         let state = State { begun: 0, phase: Phase::Before, stopped: false, outcome };
         let run = Run { drive: self, state: Mutex::new(state), changed: Condvar::new() };

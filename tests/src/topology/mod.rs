@@ -18,6 +18,7 @@ mod config;
 mod daemon;
 mod hop;
 mod spec;
+mod tunnel_ends;
 mod wiring;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -29,7 +30,7 @@ pub use addresses::{BACKEND_PORT, BALANCER, FRONTEND, FRONTEND6, balancer, front
 pub use balancer::Balancer;
 pub use daemon::Daemon;
 pub use hop::{BEHIND, far_client};
-pub use spec::{Family, Mode, Protocol, TopologySpec};
+pub use spec::{Family, Mode, Protocol, TopologySpec, TunnelEnds};
 
 use crate::netns::Netns;
 use crate::process::Process;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::addresses::{self, BACKEND_PORT, FRONTEND, FRONTEND6, client_network, frontend, prefix};
-use super::{Backend, CLIENT_SIDE, Family, Mode, TopologySpec};
+use super::{Backend, CLIENT_SIDE, Family, Mode, TopologySpec, tunnel_ends};
 use crate::netns::{Netns, Receiving, VethEnd, veth};
 use crate::wire::Wire;
 
@@ -123,6 +123,9 @@ pub(super) fn backend(
     attach_to_balancer(spec, &namespace, lb, index, &backend.balancer_side)?;
     if spec.mode.is_one_way() {
         bypass(spec, &namespace, client, index)?;
+        if spec.has_devices() {
+            tunnel_ends::make(&namespace, [IpAddr::V4(v4), IpAddr::V6(v6)])?;
+        }
         backend.serves = vec![SocketAddr::V4(FRONTEND)];
         if spec.uses_ipv6() {
             backend.serves.push(SocketAddr::V6(FRONTEND6));
@@ -144,7 +147,7 @@ fn attach_to_balancer(
     let v4 = Family::V4;
     let (here, there) = (addresses::backend(v4, index), addresses::gateway(v4, index));
     connect((namespace, "eth0", here), (lb, device, there), spec)?;
-    if spec.mode.is_tunnel() {
+    if spec.mode.is_tunnel() && !spec.has_devices() {
         namespace.ip(&format!("link set eth0 mtu {TUNNEL_MTU}"))?;
         lb.ip(&format!("link set {device} mtu {TUNNEL_MTU}"))?;
     }
@@ -184,7 +187,9 @@ fn bypass(spec: &TopologySpec, namespace: &Netns, client: &Netns, index: u8) -> 
             add_address(client, &device, gateway, prefix(family))?;
         }
         namespace.ip(&format!("route add {} via {gateway}", client_network(family)))?;
-        add_address(namespace, "lo", frontend(family).ip(), family.host_prefix())?;
+        if !spec.has_devices() {
+            add_address(namespace, "lo", frontend(family).ip(), family.host_prefix())?;
+        }
     }
     Ok(())
 }
