@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When a datagram is sent again, and how often that is done.
 const REPEAT: Duration = Duration::from_millis(500);
 const TRIES: u32 = 10;
-/// First source port of UDP flows. No port is used twice from one address: a balancer would take
-/// that for the same flow, rightly.
+/// First source port. No port is used twice from one address: a balancer would take that for the
+/// same flow, rightly, as long as it cannot know that the old one is over.
 const FIRST_PORT: u32 = 10_000;
 
 /// Who answers.
@@ -61,16 +61,16 @@ impl Flow {
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let source = source.unwrap_or(any);
+        let port = u16::try_from(FIRST_PORT + of_source).context("out of ports")?;
         let wire = match protocol {
             Protocol::Tcp => {
-                let stream = connect_from(SocketAddr::new(source, 0), target, PATIENCE)
+                let stream = connect_from(SocketAddr::new(source, port), target, PATIENCE)
                     .with_context(|| format!("connection {number} from {source} to {target}"))?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
                 Wire::Tcp(stream)
             }
             Protocol::Udp => {
-                let port = u16::try_from(FIRST_PORT + of_source).context("out of ports")?;
                 let socket = UdpSocket::bind((source, port))
                     .with_context(|| format!("flow {number}: {source} port {port}"))?;
                 socket.connect(target)?;
