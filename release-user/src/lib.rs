@@ -17,5 +17,6 @@ pub mod kernel;
 pub mod net;
 pub mod paths;
 pub mod placement;
+pub mod probe;
 pub mod store;
 pub mod verdict;

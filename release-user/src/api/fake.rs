@@ -186,6 +186,8 @@ impl Api for Fake {
             age_s: 242.4,
             last_packet_age_ms: 412,
             last_data_age_ms: 61_000,
+            client_end: "alive".to_owned(),
+            server_end: "unknown".to_owned(),
         }])
     }
 

@@ -237,6 +237,17 @@ pub struct FlowLine {
     pub last_packet_age_ms: u64,
     /// Milliseconds since it last carried data.
     pub last_data_age_ms: u64,
+    /// What probes found of the client's end: `unknown | alive | unreachable`.
+    #[serde(default = "unknown")]
+    pub client_end: String,
+    /// The same of the instance's end.
+    #[serde(default = "unknown")]
+    pub server_end: String,
+}
+
+/// What daemons of before knew.
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 /// What daemons of before had.
@@ -296,6 +307,9 @@ pub struct DrainRequest {
     /// Seconds after which an alarm is raised if it is not idle.
     #[serde(default)]
     pub deadline_s: Option<f64>,
+    /// Connections a second that are ended from then on; none: they are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_per_second: Option<u32>,
     /// Whether the service may be left without a serving version.
     #[serde(default)]
     pub allow_empty: bool,
@@ -385,6 +399,9 @@ pub struct IdleCounts {
     pub untracked: u64,
     /// Embryos evicted from their table.
     pub evicted: u64,
+    /// Flows that were ended on the operator's order.
+    #[serde(default)]
+    pub forced: u64,
 }
 
 /// An `idle` verdict written down.

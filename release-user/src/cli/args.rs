@@ -135,10 +135,12 @@ Examples:
     /// Take a version or an instance out of new connections and wait until it is idle
     #[command(
         after_help = "Existing connections stay. Ends with 0 once the target is idle; at the deadline with 4 (busy) or
-6 (unknown), and the drain stays in force.
+6 (unknown), and the drain stays in force. With --on-deadline force connections are then ended, each with RSTs that
+both ends accept and the instance's word that it is gone: 5 once the target is idle.
 
 Examples:
   releasectl drain web v1
+  releasectl drain web v1 --deadline 30m --on-deadline force
   releasectl drain web v1 --deadline 30m && systemctl stop web-v1
   releasectl drain web 10.0.0.11:8080 --no-wait"
     )]
@@ -215,9 +217,13 @@ pub(super) struct Drain {
     /// Give up waiting after this time, and raise an alarm
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub deadline: Option<Duration>,
-    /// What to do at the deadline; hold: leave connections alone
+    /// What to do at the deadline; hold: leave connections alone; force: end them, those first that
+    /// have been without data for longest
     #[arg(long, value_name = "hold|force", requires = "deadline", default_value = "hold")]
     pub on_deadline: OnDeadline,
+    /// Connections that are ended a second
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub force_rate: u32,
     /// Return as soon as the drain is in force
     #[arg(long)]
     pub no_wait: bool,

@@ -26,6 +26,8 @@ fn flows_text(flows: &[FlowLine], colours: bool) -> String {
         ("AGE", Side::Right),
         ("LAST PACKET", Side::Right),
         ("LAST DATA", Side::Right),
+        ("CLIENT END", Side::Left),
+        ("SERVER END", Side::Left),
     ]);
     for flow in flows {
         let paint = if flow.state == "closed" { Paint::Dim } else { Paint::Plain };
@@ -42,10 +44,17 @@ fn flows_text(flows: &[FlowLine], colours: bool) -> String {
                 age(flow.age_s),
                 millis(flow.last_packet_age_ms),
                 millis(flow.last_data_age_ms),
+                end(&flow.client_end),
+                end(&flow.server_end),
             ],
         );
     }
     table.render(colours)
+}
+
+/// What probes found; nothing if none was sent.
+fn end(liveness: &str) -> String {
+    if liveness == "unknown" { String::new() } else { liveness.to_owned() }
 }
 
 #[expect(
@@ -109,6 +118,8 @@ mod tests {
             age_s: 1.0,
             last_packet_age_ms: 1,
             last_data_age_ms: 1,
+            client_end: "alive".into(),
+            server_end: "unknown".into(),
         }
     }
 

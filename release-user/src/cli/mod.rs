@@ -39,6 +39,8 @@ use values::Output;
 const DONE: u8 = 0;
 /// Exit code after Ctrl-C in a wait, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
+/// Exit code: done, but connections were ended.
+const FORCED: u8 = 5;
 
 /// What a command ends with: its exit code, or an error that carries one.
 type Ended = Result<u8, ApiError>;

@@ -29,7 +29,7 @@ pub use numbers::{
     EmbryoCapacity, FlowCapacity, FragmentCapacity, IdleTimeout, InstanceWeight, SessionCapacity,
     SessionTimeout, SnatCapacity, UdpTimeout, UnrepliedTimeout, Weight,
 };
-pub use policy::{Drain, Limits, Session, Timeouts};
+pub use policy::{Drain, Limits, Probes, Session, Timeouts};
 pub use prefix::Prefix;
 pub use service::{Instance, Service, Version};
 pub use settings::{Conversation, Daemon, LogLevel, Mode, OnDrain, WhenEmpty, WhenFull, XdpMode};

@@ -3,7 +3,7 @@
 use super::address::{Endpoint, Family, Frontend, Protocol};
 use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
-use super::policy::{Drain, Limits, Session, Timeouts};
+use super::policy::{Drain, Limits, Probes, Session, Timeouts};
 use super::prefix::Prefix;
 use super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
 use super::types::{InstanceId, Name};
@@ -38,6 +38,7 @@ pub struct Service {
     pub(super) when_empty: WhenEmpty,
     pub(super) when_full: WhenFull,
     pub(super) drain: Drain,
+    pub(super) probes: Probes,
     pub(super) ring_size: RingSize,
     pub(super) versions: Vec<Version>,
 }
@@ -145,6 +146,11 @@ impl Service {
     /// How `idle` is observed.
     pub fn drain(&self) -> Drain {
         self.drain
+    }
+
+    /// How silent connections are asked. Without effect in modes whose replies do not pass here.
+    pub fn probes(&self) -> Probes {
+        self.probes
     }
 
     /// Slots of each version's ring.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Conversation, Limits, Mode, Quic, Service, Session, Snat, Timeouts, Tunnel, WhenEmpty, WhenFull,
+    Conversation, Limits, Mode, Probes, Quic, Service, Session, Snat, Timeouts, Tunnel, WhenEmpty,
+    WhenFull,
 };
 
 /// Everything about a service but where it listens and where its traffic goes.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// How long silent flows are kept.
     pub timeouts: Timeouts,
+    /// How silent connections are asked whether they are still there.
+    pub probes: Probes,
     /// What the service takes at most.
     pub limits: Limits,
     /// How clients are remembered: conversation `client` only.
@@ -49,6 +52,7 @@ impl Settings {
             when_empty: service.when_empty(),
             when_full: service.when_full(),
             timeouts: service.timeouts(),
+            probes: service.probes(),
             limits: service.limits(),
             session: service.session(),
             snat: service.snat().cloned(),

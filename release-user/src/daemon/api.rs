@@ -43,6 +43,7 @@ impl Api for Daemon {
             since: events::now(),
             since_boot_ms: super::clock::monotonic().as_millis() as u64,
             deadline_s: request.deadline_s,
+            force: request.force_per_second.filter(|_| request.deadline_s.is_some()),
         };
         let done = self
             .change(&request.service, |service| {

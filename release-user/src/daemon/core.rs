@@ -86,6 +86,8 @@ pub struct Daemon {
     pub idle: std::sync::Mutex<HashSet<(String, String)>>,
     /// What the host lacks.
     pub warnings: std::sync::Mutex<super::warnings::Found>,
+    /// What is known of silent connections.
+    pub prober: std::sync::Mutex<super::prober::Prober>,
     /// Told to stop.
     pub stop: Notify,
 }

@@ -317,6 +317,7 @@ mod tests {
             since: String::new(),
             since_boot_ms: 0,
             deadline_s: None,
+            force: None,
         };
         commands::drain(&mut service, &Target::Version("v2".to_owned()), &drain, false).unwrap();
         for target in ["v2", "10.0.0.2:80"] {

@@ -10,6 +10,7 @@ mod explain;
 mod host;
 mod idle;
 mod made;
+mod prober;
 mod rates;
 mod reaper;
 mod report;
@@ -63,6 +64,8 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         checks::belongs(&Maps::open(&paths.bpffs)?.meta()?, &store, &paths)?;
     }
     let listener = server::bind(&paths.socket)?;
+    let prober = prober::Prober::open()
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("raw sockets: {error}")))?;
 
     let state = State { services: store.load()? };
     // A configuration that the state contradicts is refused before anything is made.
@@ -111,6 +114,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         rates: Default::default(),
         idle: Default::default(),
         warnings: Default::default(),
+        prober: std::sync::Mutex::new(prober),
         stop: Notify::new(),
         paths,
     });
@@ -202,6 +206,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
+    tasks.spawn(Arc::clone(&daemon).probe_regularly());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;

@@ -166,6 +166,7 @@ pub fn judge(facts: &Facts) -> Judgement {
             expired_unproven: counters.expired,
             untracked: counters.untracked,
             evicted,
+            forced: counters.forced,
         },
     }
 }

@@ -5,7 +5,7 @@ use super::super::address::host_address;
 use super::super::error::Invalid;
 use super::super::forwarding::{PortRange, Quic, ServerId};
 use super::super::numbers::{duration_in, in_range};
-use super::super::policy::{Drain, Limits};
+use super::super::policy::{Drain, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Node};
 use super::super::settings::OnDrain;
@@ -56,6 +56,21 @@ pub(super) fn read_drain(node: &Node<'_>) -> Result<DraftDrain, Invalid> {
             .hint("(samples - 1) x every is the time that each verdict takes"));
     }
     Ok(DraftDrain { drain, sessions })
+}
+
+pub(super) fn read_probes(node: &Node<'_>) -> Result<Probes, Invalid> {
+    let mut fields = node.table()?;
+    let default = Probes::default();
+    let span = |node: &Node<'_>| duration_in(node.duration()?, Drain::SHORTEST, Drain::LONGEST);
+    let probes = Probes {
+        enabled: fields.or("enabled", default.enabled, Node::boolean),
+        after: fields.or("after", default.after, span),
+        every: fields.or("every", default.every, span),
+        tries: fields
+            .or("tries", default.tries, |node| in_range(node.integer()?, 1, Probes::MAX_TRIES)),
+    };
+    fields.finish();
+    Ok(probes)
 }
 
 pub(super) fn read_limits(node: &Node<'_>) -> Result<Limits, Invalid> {

@@ -45,6 +45,7 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         when_empty: draft.when_empty,
         when_full: draft.when_full,
         drain: draft.drain.drain,
+        probes: or_default(draft.probes),
         ring_size: draft.ring_size,
         versions: draft.versions.into_iter().map(|at| version(at.value)).collect::<Option<_>>()?,
     })
