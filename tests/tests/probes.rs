@@ -1,7 +1,7 @@
 //! Silent connections are asked whether they are still there, and ended where that is ordered.
 
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use anyhow::Result;
 use release_tests::observe::Ctl;
 use release_tests::scenario::{DEADLINE, Pair, eventually};
 use release_tests::sockets::abort;
-use release_tests::topology::{Balancer, Daemon, SERVICE, Topology, TopologySpec};
+use release_tests::topology::{
+    Balancer, Daemon, Family, Mode, SERVICE, Topology, TopologySpec, frontend,
+};
 use serde_json::Value;
 
 const DRAIN: &str = "drain = {";
@@ -215,4 +217,75 @@ fn nothing_healthy_expires() {
     healthy.talk().unwrap();
     assert_eq!(counters(lb)["expired"], 0);
     assert_eq!(counters(lb)["closed_rst"], 1);
+}
+
+/// A connection of a family, both ends in the hands of the test.
+fn pair_of(topology: &Topology, family: Family) -> Pair {
+    let backend = &topology.backends[0];
+    let at = backend.instance(family);
+    let listener = backend.namespace.enter(|| TcpListener::bind(at)).unwrap().unwrap();
+    let client = topology.client.connect(frontend(family), DEADLINE).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut pair = Pair { client, server };
+    pair.talk().unwrap();
+    pair
+}
+
+/// Both families: silent connections are alive, talk on, and end where that is ordered.
+fn asked_and_ended(mode: Mode) {
+    let versions = vec![("v1".into(), 1), ("v2".into(), 1)];
+    let families = vec![Family::V4, Family::V6];
+    let spec = TopologySpec { versions, families, mode, ..TopologySpec::default() };
+    let topology = Topology::new(&spec).unwrap();
+    let lb = &topology.lb;
+    let _daemon = up(&topology, "");
+    let mut pairs = [Family::V4, Family::V6].map(|family| pair_of(&topology, family));
+    drain(lb);
+    eventually(DEADLINE, "all alive", || {
+        let alive = |flow: &Value| flow["client_end"] == "alive" && flow["server_end"] == "alive";
+        let flows = flows(lb);
+        assert_eq!(flows.len(), 2, "{flows:?}");
+        flows.iter().all(alive)
+    });
+    for pair in &mut pairs {
+        pair.talk().unwrap();
+    }
+    let ended = force(lb);
+    assert_eq!(ended.status.code(), Some(5), "{ended:?}");
+    for pair in &mut pairs {
+        is_reset(&mut pair.client).unwrap();
+        is_reset(&mut pair.server).unwrap();
+    }
+    // An instance of each family.
+    let version = lb.version_status("v1").unwrap();
+    let forced = version["instances"].as_array().unwrap().iter();
+    let forced: Vec<&Value> = forced.map(|instance| &instance["counters"]["forced"]).collect();
+    assert_eq!(forced, [1, 1]);
+    Ctl(lb).check_maps().unwrap();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn nat() {
+    asked_and_ended(Mode::Nat);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn snat() {
+    asked_and_ended(Mode::Snat);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn local_host() {
+    asked_and_ended(Mode::Host);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn local_container() {
+    asked_and_ended(Mode::Container);
 }
