@@ -1,8 +1,7 @@
 //! 64-bit atomics that compile for both targets.
 //!
 //! `core::sync::atomic` offers no read-modify-write on the BPF target and its load and store abort
-//! the linker, so the BPF side uses the instructions directly (cpu v3, Linux ≥ 5.12). This file is
-//! the only place with inline assembly.
+//! the linker, so the BPF side uses the instructions directly (cpu v3, Linux ≥ 5.12).
 
 /// Reads `*ptr` once, untorn.
 ///

@@ -34,7 +34,7 @@ reasons! {
     Replied => "replied",
     /// Rewritten, then left to the kernel, which knows the way or can find the neighbour.
     HandedToKernel => "handed_to_kernel",
-    /// A SYN was placed and sent to an instance.
+    /// A SYN, or the first datagram, was placed and sent to an instance.
     Placed => "placed",
     /// A SYN on a flow or handshake in progress was sent to its instance.
     SynRepeated => "syn_repeated",

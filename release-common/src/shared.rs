@@ -37,7 +37,7 @@ impl<'a, T: Pod> Shared<'a, T> {
         Self { value, map: PhantomData }
     }
 
-    /// Pointer to the value, for field projection by the `field!` macro.
+    /// Pointer to the value, for the methods that `shared_fields` declares.
     #[inline(always)]
     pub(crate) const fn as_ptr(&self) -> *mut T {
         self.value.as_ptr()

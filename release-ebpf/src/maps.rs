@@ -1,6 +1,6 @@
 //! The maps, pinned by user space under their own names, with safe accessors.
 //!
-//! Capacities of `FLOWS4` and `EMBRYOS4` are set by the loader from the configuration.
+//! Capacities of `FLOWS4/6` and `EMBRYOS4/6` are set by the loader from the configuration.
 
 use core::ptr::NonNull;
 

@@ -24,7 +24,7 @@ const SESSION_KEY: usize = size_of::<SessionKey>();
 pub fn run4(frame: &XdpFrame) -> Option<()> {
     let order = Order::read(frame)?;
     match order.op {
-        reap_op::CLOCK => clock(frame, order.now),
+        reap_op::CLOCK => clock(frame),
         reap_op::SESSIONS => order
             .each::<SESSION_KEY, SessionKey>(frame, |key| end_session(key, order.now, order.limit)),
         _ => run::<KEY4, Be32>(frame, &order),
@@ -38,7 +38,7 @@ pub fn run6(frame: &XdpFrame) -> Option<()> {
 }
 
 #[inline(always)]
-fn clock(frame: &XdpFrame, _now: u32) -> Option<()> {
+fn clock(frame: &XdpFrame) -> Option<()> {
     // SAFETY: no arguments.
     let now = unsafe { bpf_jiffies64() };
     let out: View<'_, 8> = frame.view(HEAD)?;

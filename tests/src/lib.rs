@@ -9,6 +9,7 @@ pub mod capture;
 pub mod command;
 pub mod demo;
 pub mod drive;
+pub mod error_queue;
 pub mod flood;
 pub mod http;
 pub mod load;

@@ -49,6 +49,7 @@ fn direct(
         sources: topology.client_addresses_of(family),
         flows: 200,
         exchanges: 3,
+        datagram: None,
     };
     drive.run(&topology.client, || Ok(()))
 }
@@ -289,6 +290,7 @@ fn flows_notice_errors_and_other_servers() {
         sources: Vec::new(),
         flows: 200,
         exchanges: 1,
+        datagram: None,
     };
     let error = drive.run(&topology.client, || anyhow::bail!("on purpose")).unwrap_err();
     assert_eq!(error.to_string(), "on purpose");

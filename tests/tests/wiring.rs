@@ -78,8 +78,14 @@ fn flows(topology: &Topology, clients: &Netns, capture: Option<Capture>) {
                 Some(_) => topology.client_addresses_of(family),
                 None => Vec::new(),
             };
-            let drive =
-                Drive { target: frontend(family), protocol, sources, flows: FLOWS, exchanges: 2 };
+            let drive = Drive {
+                target: frontend(family),
+                protocol,
+                sources,
+                flows: FLOWS,
+                exchanges: 2,
+                datagram: None,
+            };
             drive.run(clients, || Ok(())).unwrap().is_clean(FLOWS, "v1", "v1").unwrap();
         }
     }

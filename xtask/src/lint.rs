@@ -25,6 +25,10 @@ pub fn run() -> Result<()> {
     let toolchain = setup::ensure(&setup::LINT)?;
     let mut clippy = command::cargo("clippy");
     command::run(clippy.args(HOST).args(["--all-targets", "--", "-D", "warnings"]))?;
+    // `--all-targets` leaves out what `cargo test` doesn't run by itself.
+    let mut clippy = command::cargo("clippy");
+    let by_name = ["-p", "release-tests", "--test", "kernel_modes", "--", "-D", "warnings"];
+    command::run(clippy.args(by_name))?;
     let mut clippy = bpf_cargo(&toolchain, "clippy")?;
     command::run(clippy.args(["--", "-D", "warnings"]))?;
 

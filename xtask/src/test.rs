@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// The crates whose tests need nothing but themselves, as cargo's arguments.
-pub const UNIT: &[&str] = &[
+const UNIT: &[&str] = &[
     "-p",
     "release-common",
     "-p",

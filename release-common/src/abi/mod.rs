@@ -9,12 +9,13 @@ mod counters;
 mod event;
 mod flow;
 mod key;
+mod programs;
 mod session;
 
 pub use control::{
-    Backend, BackendRef, Explained, FRONTENDS_PER_FAMILY, FrontendRef, Meta, NextHop, PortBits,
-    RING_BLOCK, RingBlock, SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE,
-    backend_state, conversation, mode, next_hop, octets, refusal, service_flag, stages,
+    Backend, BackendRef, FRONTENDS_PER_FAMILY, FrontendRef, PortBits, RING_BLOCK, RingBlock,
+    SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state, conversation,
+    mode, octets, refusal, service_flag,
 };
 pub use counters::{Counters, Gauge, ServiceCounters, UserCounters};
 pub use event::{Event, event_kind};
@@ -24,6 +25,7 @@ pub use key::{
     IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, QuicKey, RuleKey, SessionKey, SnatKey,
     SnatOwner,
 };
+pub use programs::{Explained, Meta, NextHop, next_hop, stages};
 pub use session::{Session, SessionWord};
 
 /// Version of everything in this module. Stored in [`Meta`].

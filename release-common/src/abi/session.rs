@@ -35,17 +35,19 @@ shared_fields!(Session {
 const ATTEMPTS: usize = 4;
 
 impl Shared<'_, Session> {
-    /// Counts a flow that joined (1) or left (-1). `false`: the session is being removed.
+    /// Counts a flow that joined (1) or left (-1). `false`: the session is being removed, or is gone.
     #[inline(always)]
     pub fn change_live(&self, change: i64) -> bool {
+        let first = SessionWord(self.state().get());
+        let mut word = first;
         for _ in 0..ATTEMPTS {
-            let word = SessionWord(self.state().get());
-            if word.is_dead() {
+            if word.is_dead() || word.tag() != first.tag() {
                 return false;
             }
             if self.state().swap_if(word.0, word.changed(change).0) {
                 return true;
             }
+            word = SessionWord(self.state().get());
         }
         false
     }
@@ -78,6 +80,12 @@ impl SessionWord {
     #[inline(always)]
     pub const fn is_dead(self) -> bool {
         self.0 & DEAD != 0
+    }
+
+    /// Incarnation tag.
+    #[inline(always)]
+    pub const fn tag(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 
     /// The word while the session is removed.

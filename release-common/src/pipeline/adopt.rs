@@ -1,12 +1,11 @@
 //! Taking over a connection whose beginning was not seen here, or not to its end.
 
-use super::open::{How, NotOpened, begun, open};
+use super::open::{Found, How, NotOpened, begun, open};
 use super::place::Target;
 use super::{Counter, Decision, FamilyTables, count_step, udp};
-use crate::abi::{Embryo, Flow, FrontendRef, Side};
+use crate::abi::{Flow, FrontendRef, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::reason::Reason;
-use crate::shared::Shared;
 use crate::tcp::after;
 use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord};
@@ -75,13 +74,15 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
     flow: &mut Flow,
 ) {
     const LARGEST_WINDOW: u32 = 1 << 30;
     const LARGEST_SCALE: u8 = 14;
     let trial = matches!(word.phase(), EmbryoPhase::Trial);
     let (sent, fin) = (embryo.client_seq().get(), trial && word.client_fin());
+    // Of a handshake: the SYN's number, which tells a late copy of it from a new one.
+    let end = sent.wrapping_add(u32::from(trial));
     // What the instance acknowledges was sent, seen here or not.
     let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
     let state =
@@ -91,7 +92,7 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
         next: if beyond { segment.ack } else { sent },
         ack: segment.seq,
         edge: segment.seq.wrapping_add(LARGEST_WINDOW),
-        fin: sent.wrapping_add(1),
+        fin: end,
     };
     flow.server = Side {
         next: segment.seq,

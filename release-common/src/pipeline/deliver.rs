@@ -152,8 +152,9 @@ fn to_backend<A: Ip>(
 /// address too), and sends it on.
 ///
 /// # Errors
-/// What to answer the sender. In replies a TTL used up and a packet too big are the kernel's to
-/// answer: it sees the packet as the instance sent it, and quotes that.
+/// What to answer the sender. In replies to a client's own address a TTL used up and a packet too
+/// big are the kernel's to answer: it sees the packet as the instance sent it, and quotes that. In
+/// those of mode `snat` it would see one to this host, and no socket there.
 #[inline(always)]
 fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &mut P,
@@ -167,8 +168,9 @@ fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
         return Ok(here(packet, headers, &way.ends, reason));
     }
     let routed = mode::routed(way.mode);
+    let passing_by = way.reply && ip.destination == way.ends.destination;
     if routed && ip.ttl <= 1 {
-        if way.reply {
+        if passing_by {
             return Ok(Outcome::pass(Reason::TtlExceeded));
         }
         return Err((IcmpError::new(IcmpKind::TimeExceeded, 0), Reason::TtlExceeded));
@@ -176,7 +178,7 @@ fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
     let (ifindex, dmac, smac) = match tables.route(way.route.0, way.route.1, ip.tos, ip.len) {
         Route::Via { ifindex, dmac, smac } => (ifindex, dmac, smac),
         Route::TooBig(mtu) if ip.dont_fragment || !routed => {
-            if way.reply {
+            if passing_by {
                 return Ok(Outcome::pass(Reason::TooBig));
             }
             return Err((IcmpError::new(IcmpKind::TooBig, mtu), Reason::TooBig));

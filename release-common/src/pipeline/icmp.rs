@@ -3,13 +3,14 @@
 //! An error on its way to an instance quotes what a frontend sent; one on its way to a client quotes
 //! what was sent to an instance. Neither changes what is known of the flow: anybody can forge one.
 
+use super::open::found;
 use super::place::{self, ITSELF, Target, to_embryo, to_flow};
 use super::{Decision, FamilyTables, reply};
 use crate::abi::{Endpoint, FlowKey, IPPROTO_UDP, conversation};
 use crate::packet::quote::{self, Quote};
 use crate::packet::{Headers, Ip, Packet};
 use crate::reason::Reason;
-use crate::tcp::word::{EmbryoPhase, EmbryoWord};
+use crate::tcp::word::EmbryoPhase;
 
 /// Decides about an ICMP packet that came in.
 #[inline(always)]
@@ -72,8 +73,8 @@ fn to_instance<A: Ip, T: FamilyTables<A>>(tables: &T, quote: &Quote<A>) -> Optio
     if let Some(flow) = tables.flow(key) {
         return Some(to_flow(flow, Reason::IcmpForwarded));
     }
-    if let Some(embryo) = tables.embryo(key) {
-        return Some(match EmbryoWord(embryo.state().get()).phase() {
+    if let Some(embryo) = found(tables, key) {
+        return Some(match embryo.1.phase() {
             EmbryoPhase::Ended => Decision::drop(Reason::EmbryoBusy),
             _ => to_embryo(embryo, Reason::IcmpForwarded),
         });

@@ -8,8 +8,8 @@
 //!
 //! * `tcp`, `udp` – client → frontend; `reply` – instance → client;
 //! * `icmp` – errors about either; `fragment` – what has no transport header;
-//! * `place` – where a new flow goes, with `session`, `snat`; `open` – how it comes to be;
-//!   `trial` – mid-flow packets without an entry;
+//! * `place` – where a new flow goes, with `session`, `snat`, `siblings`; `open` – how it comes to
+//!   be, `adopt` – by its instance's word; `trial` – mid-flow packets without an entry;
 //! * `deliver` – what is decided gets done, by mode.
 
 mod adopt;
@@ -21,6 +21,7 @@ mod open;
 mod place;
 mod reply;
 mod session;
+mod siblings;
 mod snat;
 mod tables;
 mod tcp;
@@ -222,7 +223,7 @@ pub fn siblings_stage<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
 ) -> Next {
-    after_placing(tables, headers, place::look_at_siblings(tables, headers))
+    after_placing(tables, headers, siblings::look(tables, headers))
 }
 
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! From embryo to flow: the one place where flows come to be.
 
 use super::place::Target;
-use super::{Counter, Decision, FamilyTables, Insert, InsertError, count_step, session};
-use crate::abi::{Embryo, Flow, Side, conversation, event_kind, opened_at};
+use super::{Counter, Decision, FamilyTables, Insert, InsertError, Refusal, count_step, session};
+use crate::abi::{Embryo, Flow, FlowKey, Side, conversation, event_kind, opened_at};
 use crate::packet::{Headers, Ip};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -14,6 +14,16 @@ const UNSCALED: u32 = 65535;
 
 /// An entry of the flow table and its word.
 pub type Entry<'a> = (Shared<'a, Flow>, FlowWord);
+/// An embryo and its word as it was found: what is done to it is done to this incarnation of the
+/// element, or not at all.
+pub type Found<'a> = (Shared<'a, Embryo>, EmbryoWord);
+
+/// The embryo under a key.
+#[inline(always)]
+pub fn found<'a, A: Ip, T: FamilyTables<A>>(tables: &'a T, key: &FlowKey<A>) -> Option<Found<'a>> {
+    let embryo = tables.embryo(key)?;
+    Some((embryo, EmbryoWord(embryo.state().get())))
+}
 
 /// Why an embryo did not become a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +32,7 @@ pub enum NotOpened {
     Busy,
     /// The flow table refused it. The embryo is as it was.
     Full,
-    /// The service has as many flows as it may have. The embryo is gone.
+    /// The service has as many flows as it may have, which is counted. The embryo is gone.
     Limit,
 }
 
@@ -59,7 +69,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
     flow: &mut Flow,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
     how: How,
 ) -> Result<(), NotOpened> {
@@ -73,6 +83,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
         tables.add_live_flows(to.service_id, -1);
         tables.remove_embryo(to.key);
         tables.count(flow.backend, Counter::EmbryosEnded);
+        tables.count_refusal(to.service_id, Refusal::MaxFlows);
         return Err(NotOpened::Limit);
     }
     let stays = to.service.conversation == conversation::CLIENT;
@@ -147,8 +158,7 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-    word: EmbryoWord,
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
 ) -> Decision {
     let client_seq = embryo.client_seq().get().wrapping_add(1);

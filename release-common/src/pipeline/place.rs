@@ -1,19 +1,20 @@
 //! Where a new flow goes: test rule, then session, then split; and what may speak against it.
 
-use super::{Counter, Decision, FamilyTables, InsertError, Refusal, Tables, session, snat};
+use super::open::{Found, found};
+use super::siblings::has_siblings;
+use super::{
+    Counter, Decision, FamilyTables, Inbound, InsertError, Refusal, Tables, session, snat,
+};
 use crate::abi::{
-    Be16, Embryo, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, Service, SnatSource,
-    conversation, mode, service_flag,
+    Be16, Embryo, Flow, FlowKey, FrontendRef, Service, SnatSource, conversation, mode, service_flag,
 };
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::tcp::word::{EmbryoPhase, EmbryoWord};
 use crate::verifier::forget;
 
-/// Instances tried when a sibling frontend's flow is in the way.
-const MOST_ATTEMPTS: u32 = 4;
 /// What stands for a client that is not translated.
 pub const ITSELF: SnatSource = SnatSource { port: Be16(0), index: 0, pad: 0 };
 
@@ -170,8 +171,9 @@ fn admit<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Result<Ad
     Ok(Admitted { choice, snat })
 }
 
+/// Refuses a new flow, and counts that.
 #[inline(always)]
-fn refuse<A: Ip, T: FamilyTables<A>>(
+pub fn refuse<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
     how: u8,
@@ -237,15 +239,39 @@ fn untold<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, untracked: 
     }
 }
 
+/// What a packet of the client was sent to. A frontend that was taken away keeps its flows and
+/// embryos, but nothing `begins` there.
+///
+/// # Errors
+/// What becomes of a packet to no frontend.
+#[inline(always)]
+pub fn target<'a, A: Ip, T: FamilyTables<A>>(
+    tables: &'a T,
+    key: &'a FlowKey<A>,
+    begins: bool,
+    flow: Option<Shared<'_, Flow>>,
+    embryo: Option<Found<'_>>,
+) -> Result<Target<'a, A>, Inbound> {
+    let at = match tables.frontend(&key.frontend()) {
+        None if !begins => former(tables, flow, embryo),
+        at => at,
+    };
+    let Some(at) = at else { return Err(Inbound::NotOurs) };
+    match tables.service(at.service) {
+        Some(service) => Ok(Target::new(key, at, service)),
+        None => Err(Inbound::Decided(Decision::drop(Reason::BrokenReference))),
+    }
+}
+
 /// What a frontend that was taken away belonged to, by the entries it left.
 #[inline(always)]
-pub fn former<T: Tables>(
+fn former<T: Tables>(
     tables: &T,
     flow: Option<Shared<'_, Flow>>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
 ) -> Option<FrontendRef> {
     let of_flow = flow.map(|flow| flow.backend().get());
-    let owner = of_flow.or(embryo.map(|embryo| embryo.backend().get()))?;
+    let owner = of_flow.or(embryo.map(|(embryo, _)| embryo.backend().get()))?;
     Some(FrontendRef { service: tables.backend(owner)?.service, ring: 0 })
 }
 
@@ -284,19 +310,20 @@ fn place<A: Ip, T: FamilyTables<A>>(
             Decision::to_backend(backend, snat, Reason::Placed)
         }
         // The other CPU's choice holds.
-        Err(InsertError::Exists) => match tables.embryo(to.key) {
-            Some(winner) => {
-                let (backend, snat) = (winner.backend().get(), winner.snat().get());
-                Decision::to_backend(backend, snat, Reason::SynRepeated)
+        Err(InsertError::Exists) => match found(tables, to.key) {
+            Some(winner) if matches!(winner.1.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck) => {
+                to_embryo(winner, Reason::SynRepeated)
             }
-            None => Decision::drop(Reason::EmbryoBusy),
+            // It is about to go, may still have to go elsewhere, or is no handshake.
+            _ => Decision::drop(Reason::EmbryoBusy),
         },
         Err(InsertError::Refused) => Decision::drop(Reason::InsertFailed),
     })
 }
 
+/// Counts a handshake begun, and who chose its instance.
 #[inline(always)]
-fn count_placed<T: Tables>(tables: &T, backend: u32, chosen_by: u32) {
+pub fn count_placed<T: Tables>(tables: &T, backend: u32, chosen_by: u32) {
     tables.count(backend, Counter::Placed);
     if chosen_by == Counter::Ruled as u32 {
         tables.count(backend, Counter::Ruled);
@@ -305,85 +332,13 @@ fn count_placed<T: Tables>(tables: &T, backend: u32, chosen_by: u32) {
     }
 }
 
-/// Whether replies to another frontend of the service could be taken for this one's: after
-/// translation two flows of one client port on one instance would be one.
-#[inline(always)]
-fn has_siblings<A: Ip>(to: &Target<'_, A>) -> bool {
-    to.service.frontend_count::<A>() > 1 && matches!(to.service.mode, mode::NAT | mode::LOCAL)
-}
-
-/// Looks whether a flow just begun has its instance for itself. Of two CPUs that placed siblings on
-/// one instance at once, both see it here. Until then nobody else builds on its embryo.
-#[inline(always)]
-pub fn look_at_siblings<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Placed {
-    let key = headers.key_from_client();
-    let key = tables.keep_key(&key);
-    let Some(mine) = tables.embryo(key) else {
-        return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
-    };
-    let backend = mine.backend().get();
-    let service = tables.backend(backend).and_then(|entry| tables.service(entry.service));
-    let (Some(service), Some(entry)) = (service, tables.backend(backend)) else {
-        return Placed::Decided(Decision::drop(Reason::BrokenReference));
-    };
-    let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
-    let word = EmbryoWord(mine.state().get());
-    if !collides(tables, &to, backend) {
-        if word.ended() != word || !mine.state().swap_if(word.0, word.begun().0) {
-            return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
-        }
-        count_placed(tables, backend, mine.chosen_by().get());
-        return Placed::Decided(to_embryo(mine, Reason::Placed));
-    }
-    tables.remove_embryo(key);
-    let attempts = tables.attempts() + 1;
-    if attempts < MOST_ATTEMPTS {
-        tables.set_attempts(attempts);
-        return Placed::Again;
-    }
-    let how = service.when_empty;
-    Placed::Decided(refuse(tables, &to, how, Refusal::Ports, Reason::PortCollision))
-}
-
-/// Whether a sibling frontend has an open flow or handshake of this client port on `backend`, and
-/// replies could not be told apart.
-#[inline(always)]
-fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: u32) -> bool {
-    let socket = tables.backend(backend).map(|entry| entry.endpoint::<A>(0));
-    // An instance may have had another id before.
-    let same = |id: u32| {
-        id == backend
-            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint::<A>(0)) == socket
-    };
-    for index in 0..FRONTENDS_PER_FAMILY {
-        let Some(sibling) = to.service.frontend::<A>(index) else { break };
-        if sibling == to.key.frontend() || sibling.proto != to.key.proto {
-            continue;
-        }
-        let key = FlowKey::between(to.key.client(), sibling);
-        if let Some(flow) = tables.flow(&key)
-            && same(flow.backend().get())
-            && FlowWord(flow.state().get()).is_live()
-        {
-            return true;
-        }
-        if let Some(embryo) = tables.embryo(&key)
-            && same(embryo.backend().get())
-        {
-            return true;
-        }
-    }
-    false
-}
-
 /// Takes an embryo down: whoever swaps its word counts and removes it. Returns whether that was
 /// this call.
 #[inline(always)]
 pub fn end_embryo<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     key: &FlowKey<A>,
-    embryo: Shared<'_, Embryo>,
-    word: EmbryoWord,
+    (embryo, word): Found<'_>,
 ) -> bool {
     let backend = embryo.backend().get();
     if word.ended() == word || !embryo.state().swap_if(word.0, word.ended().0) {
@@ -400,8 +355,13 @@ pub fn to_flow(flow: Shared<'_, Flow>, reason: Reason) -> Decision {
     Decision::to_backend(flow.backend().get(), flow.snat().get(), reason)
 }
 
-/// What an embryo says of where its packets go.
+/// What an embryo says of where its packets go, unless its element is another's by now.
 #[inline(always)]
-pub fn to_embryo(embryo: Shared<'_, Embryo>, reason: Reason) -> Decision {
-    Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason)
+pub fn to_embryo((embryo, word): Found<'_>, reason: Reason) -> Decision {
+    let decision = Decision::to_backend(embryo.backend().get(), embryo.snat().get(), reason);
+    if EmbryoWord(embryo.state().get()).tag() == word.tag() {
+        decision
+    } else {
+        Decision::drop(Reason::EmbryoBusy)
+    }
 }

@@ -1,5 +1,6 @@
 //! Instance → client.
 
+use super::open::{Found, found};
 use super::place::{Target, end_embryo};
 use super::{Counter, Decision, FamilyTables, count_step, trial, udp};
 use crate::abi::{
@@ -78,13 +79,14 @@ pub fn answer<A: Ip, P: Packet, T: FamilyTables<A>>(
     let at = FrontendRef { service: who.service_id, ring: 0 };
     let to = Target::new(tables.keep_key(&key), at, who.service);
     let decision = match entry {
-        Entry::Flow(flow) if headers.is_tcp() => tracked(packet, tables, headers, &to, flow, &who),
-        Entry::Flow(flow) => {
+        Conversation::Flow(flow) if headers.is_tcp() => {
+            tracked(packet, tables, headers, &to, flow, &who)
+        }
+        Conversation::Flow(flow) => {
             udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             to_client(tables, to.key, flow.backend().get())
         }
-        Entry::Embryo(embryo) => {
-            let word = EmbryoWord(embryo.state().get());
+        Conversation::Embryo((embryo, word)) => {
             let decision = to_client(tables, to.key, embryo.backend().get());
             match handshake(packet, tables, headers, &to, (embryo, word)) {
                 Handshake::Goes => decision,
@@ -190,11 +192,11 @@ pub fn sender<A: Ip, T: FamilyTables<A>>(
 
 /// An entry of one of the two tables.
 #[derive(Clone, Copy)]
-pub enum Entry<'a> {
+pub enum Conversation<'a> {
     /// A flow.
     Flow(Shared<'a, Flow>),
     /// An embryo.
-    Embryo(Shared<'a, Embryo>),
+    Embryo(Found<'a>),
 }
 
 /// Finds the flow or embryo that a packet of an instance belongs to, and its frontend: a live flow,
@@ -203,7 +205,7 @@ pub enum Entry<'a> {
 pub fn find<'a, A: Ip, T: FamilyTables<A>>(
     tables: &'a T,
     who: &Sender<'_, A>,
-) -> Option<(Endpoint<A>, Entry<'a>)> {
+) -> Option<(Endpoint<A>, Conversation<'a>)> {
     // Entries are kept together with their frontend, not its place in the list: the verifier would
     // follow each place as a path of its own.
     let mut closed = None;
@@ -217,7 +219,7 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
                 && who.is(tables, flow.backend().get(), flow.snat().get())
             {
                 match FlowWord(flow.state().get()).phase() {
-                    Phase::Live => return Some((frontend, Entry::Flow(flow))),
+                    Phase::Live => return Some((frontend, Conversation::Flow(flow))),
                     Phase::Dead => {}
                     Phase::ClosedFin | Phase::ClosedRst => closed = Some((frontend, flow)),
                 }
@@ -227,15 +229,15 @@ pub fn find<'a, A: Ip, T: FamilyTables<A>>(
         for index in 0..FRONTENDS_PER_FAMILY {
             let Some(frontend) = who.frontend(index) else { break };
             if frontend.proto == who.instance.proto
-                && let Some(embryo) = tables.embryo(&FlowKey::between(who.client, frontend))
-                && who.is(tables, embryo.backend().get(), embryo.snat().get())
+                && let Some(embryo) = found(tables, &FlowKey::between(who.client, frontend))
+                && who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
             {
-                return Some((frontend, Entry::Embryo(embryo)));
+                return Some((frontend, Conversation::Embryo(embryo)));
             }
         }
     }
     let (frontend, flow) = closed?;
-    Some((frontend, Entry::Flow(flow)))
+    Some((frontend, Conversation::Flow(flow)))
 }
 
 /// Conversation `datagram`: the service has one UDP frontend of this family.
@@ -289,8 +291,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
     (flow, word): (Shared<'_, Flow>, FlowWord),
     who: &Sender<'_, A>,
 ) {
-    let Some(embryo) = tables.embryo(key) else { return };
-    if who.is(tables, embryo.backend().get(), embryo.snat().get())
+    let Some(embryo) = found(tables, key) else { return };
+    if who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
         && syn_acked(packet, segment, embryo)
     {
         mark_restart(flow, word);
@@ -302,9 +304,8 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 fn syn_acked<A: Ip, P: Packet>(
     packet: &P,
     segment: &Headers<A>,
-    embryo: Shared<'_, Embryo>,
+    (embryo, word): Found<'_>,
 ) -> bool {
-    let word = EmbryoWord(embryo.state().get());
     if !segment.has(flag::SYN | flag::ACK)
         || !acks_syn(segment, embryo)
         || !matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
@@ -328,7 +329,7 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
 ) -> Handshake {
     match word.phase() {
         EmbryoPhase::Ended => return Handshake::Stops(Reason::EmbryoBusy),
@@ -341,11 +342,11 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
     let in_sequence = matches!(word.phase(), EmbryoPhase::SynAck)
         && segment.seq == word.server_seq().wrapping_add(1);
     if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
-        if end_embryo(tables, to.key, embryo, word) {
+        if end_embryo(tables, to.key, (embryo, word)) {
             tables.count(backend, Counter::Refused);
         }
     } else if segment.has(flag::SYN) {
-        syn_acked(packet, segment, embryo);
+        syn_acked(packet, segment, (embryo, word));
     } else if answers_syn
         && !segment.has(flag::RST)
         && to.reaches(segment)

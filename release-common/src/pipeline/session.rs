@@ -12,7 +12,9 @@ use crate::shared::Shared;
 pub fn pinned<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>) -> Option<(u32, u32)> {
     let session = tables.session(&SessionKey::new(to.key.client, to.service_id))?;
     let word = SessionWord(session.state().get());
-    let age = (tables.now() as u32).wrapping_sub(session.last_seen().get());
+    // The clock last: another CPU's use of the session is never later than what it says.
+    let seen = session.last_seen().get();
+    let age = (tables.now() as u32).wrapping_sub(seen);
     if word.is_dead() || word.live() == 0 && age >= to.service.session_timeout {
         return None;
     }
@@ -93,7 +95,8 @@ fn rejoin<T: Tables>(
 /// Returns whether there is such a session still.
 #[inline(always)]
 pub fn change<A: Address, T: Tables>(tables: &T, client: A, service: u32, change: i64) -> bool {
+    let now = tables.now() as u32;
     let Some(session) = tables.session(&SessionKey::new(client, service)) else { return false };
-    session.last_seen().set(tables.now() as u32);
+    session.last_seen().set(now);
     session.change_live(change)
 }

@@ -1,6 +1,6 @@
 //! Client → frontend, TCP.
 
-use super::open::promote;
+use super::open::{Entry, Found, found, promote};
 use super::place::{self, Target, to_embryo, to_flow};
 use super::{Counter, Decision, FamilyTables, Inbound, count_step, trial};
 use crate::abi::{Embryo, Flow, FlowKey, mode};
@@ -21,13 +21,13 @@ enum Case<'a> {
     /// A SYN on a live flow.
     Repeated(Shared<'a, Flow>),
     /// A SYN that begins a flow, or repeats its beginning.
-    Begin(Option<Shared<'a, Embryo>>),
+    Begin(Option<Found<'a>>),
     /// Completes a handshake; replaces an entry if there is one.
-    Completes(Shared<'a, Embryo>, EmbryoWord, Option<(Shared<'a, Flow>, FlowWord)>),
+    Completes(Found<'a>, Option<Entry<'a>>),
     /// Belongs to a handshake without completing it.
-    Handshake(Shared<'a, Embryo>),
+    Handshake(Found<'a>),
     /// Mid-flow without a flow.
-    MidFlow(Option<Shared<'a, Embryo>>),
+    MidFlow(Option<Found<'a>>),
     /// Belongs nowhere.
     Nothing(Reason),
 }
@@ -56,20 +56,11 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     let flow = tables.flow(key);
     // Read once: everything that follows is about this incarnation of the element.
     let word = flow.map(|flow| FlowWord(flow.state().get()));
-    let embryo = tables.embryo(key);
-    let at = match tables.frontend(&key.frontend()) {
-        Some(frontend) => frontend,
-        // A frontend that was taken away keeps its flows and handshakes; nothing begins there.
-        None if segment.has(flag::SYN) => return Inbound::NotOurs,
-        None => match place::former(tables, flow, embryo) {
-            Some(former) => former,
-            None => return Inbound::NotOurs,
-        },
+    let embryo = found(tables, key);
+    let to = match place::target(tables, key, segment.has(flag::SYN), flow, embryo) {
+        Ok(to) => to,
+        Err(none) => return none,
     };
-    let Some(service) = tables.service(at.service) else {
-        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
-    };
-    let to = Target::new(key, at, service);
     // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
     // closed one.
     let (flow, word) = if embryo.is_none() {
@@ -85,9 +76,9 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
             Some(decision) => decision,
             None => return Inbound::Place,
         },
-        Case::Completes(embryo, word, old) => promote(tables, segment, &to, embryo, word, old),
+        Case::Completes(embryo, old) => promote(tables, segment, &to, embryo, old),
         Case::Handshake(embryo) => handshake(tables, segment, &to, embryo),
-        Case::MidFlow(_) if mode::one_way(service.mode) => return Inbound::Place,
+        Case::MidFlow(_) if mode::one_way(to.service.mode) => return Inbound::Place,
         Case::MidFlow(embryo) => trial::mid_flow(tables, segment, &to, embryo),
         Case::Nothing(reason) => Decision::drop(reason),
     })
@@ -98,10 +89,9 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
 fn classify<'a, A: Ip>(
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    flow: Option<(Shared<'a, Flow>, FlowWord)>,
-    embryo: Option<Shared<'a, Embryo>>,
+    flow: Option<Entry<'a>>,
+    embryo: Option<Found<'a>>,
 ) -> Case<'a> {
-    let embryo = embryo.map(|embryo| (embryo, EmbryoWord(embryo.state().get())));
     if let Some((flow, word)) = flow {
         if matches!(word.phase(), Phase::Dead) {
             return Case::Nothing(Reason::DeadEntry);
@@ -110,17 +100,13 @@ fn classify<'a, A: Ip>(
             return Case::Nothing(Reason::BadFlags);
         }
         if segment.has(flag::SYN) && !segment.has(flag::ACK) {
-            return if word.is_live() {
-                Case::Repeated(flow)
-            } else {
-                Case::Begin(embryo.map(|(embryo, _)| embryo))
-            };
+            return if word.is_live() { Case::Repeated(flow) } else { Case::Begin(embryo) };
         }
         return match embryo {
-            Some((embryo, seen)) if completes(to, embryo, seen, segment) => {
-                Case::Completes(embryo, seen, Some((flow, word)))
+            Some(embryo) if completes(to, embryo, segment) => {
+                Case::Completes(embryo, Some((flow, word)))
             }
-            Some((embryo, seen)) if aborts(embryo, seen, segment) => Case::Handshake(embryo),
+            Some(embryo) if aborts(embryo, segment) => Case::Handshake(embryo),
             // A new connection is taking the closed one's place at this very moment.
             Some((_, seen)) if matches!(seen.phase(), EmbryoPhase::Ended) && !word.is_live() => {
                 Case::Nothing(Reason::EmbryoBusy)
@@ -132,16 +118,16 @@ fn classify<'a, A: Ip>(
         if segment.flags & (flag::ACK | flag::FIN | flag::RST) != 0 {
             return Case::Nothing(Reason::BadFlags);
         }
-        return Case::Begin(embryo.map(|(embryo, _)| embryo));
+        return Case::Begin(embryo);
     }
     if segment.flags & (flag::ACK | flag::RST) == 0 {
         return Case::Nothing(Reason::BadFlags);
     }
-    let Some((embryo, seen)) = embryo else { return Case::MidFlow(None) };
-    match seen.phase() {
+    let Some(embryo) = embryo else { return Case::MidFlow(None) };
+    match embryo.1.phase() {
         EmbryoPhase::Ended => Case::Nothing(Reason::EmbryoBusy),
         EmbryoPhase::Trial => Case::MidFlow(Some(embryo)),
-        _ if completes(to, embryo, seen, segment) => Case::Completes(embryo, seen, None),
+        _ if completes(to, embryo, segment) => Case::Completes(embryo, None),
         _ => Case::Handshake(embryo),
     }
 }
@@ -149,12 +135,7 @@ fn classify<'a, A: Ip>(
 /// Whether a segment is the acknowledgement that completes a handshake. In one-way modes the
 /// instance's SYN-ACK does not pass here, and the client's word is all there is.
 #[inline(always)]
-fn completes<A: Ip>(
-    to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
-    word: EmbryoWord,
-    segment: &Headers<A>,
-) -> bool {
+fn completes<A: Ip>(to: &Target<'_, A>, (embryo, word): Found<'_>, segment: &Headers<A>) -> bool {
     let ahead = segment.seq.wrapping_sub(embryo.client_seq().get().wrapping_add(1));
     let early = segment.ack.wrapping_sub(word.server_seq().wrapping_add(1));
     let answered = match word.phase() {
@@ -171,7 +152,7 @@ fn completes<A: Ip>(
 
 /// Whether a segment is the client's RST of a handshake.
 #[inline(always)]
-fn aborts<A: Ip>(embryo: Shared<'_, Embryo>, word: EmbryoWord, segment: &Headers<A>) -> bool {
+fn aborts<A: Ip>((embryo, word): Found<'_>, segment: &Headers<A>) -> bool {
     matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         && segment.has(flag::RST)
         && segment.seq == embryo.client_seq().get().wrapping_add(1)
@@ -203,12 +184,12 @@ fn handshake<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
+    embryo: Found<'_>,
 ) -> Decision {
     let decision = to_embryo(embryo, Reason::Forwarded);
-    let in_sequence = segment.seq == embryo.client_seq().get().wrapping_add(1);
+    let in_sequence = segment.seq == embryo.0.client_seq().get().wrapping_add(1);
     if segment.has(flag::RST) && in_sequence && to.reaches(segment) {
-        place::end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()));
+        place::end_embryo(tables, to.key, embryo);
     } else {
         tables.count(decision.backend, Counter::Unverified);
     }
@@ -222,18 +203,17 @@ fn begin<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
 ) -> Option<Decision> {
     let embryo = embryo?;
-    let word = EmbryoWord(embryo.state().get());
-    let same = embryo.client_seq().get() == segment.seq;
-    match word.phase() {
+    let same = embryo.0.client_seq().get() == segment.seq;
+    match embryo.1.phase() {
         EmbryoPhase::Ended => Some(Decision::drop(Reason::EmbryoBusy)),
         EmbryoPhase::Syn | EmbryoPhase::SynAck if same => {
             Some(to_embryo(embryo, Reason::SynRepeated))
         }
         // Another attempt, or a mid-flow trial that is moot: the old one ends here.
-        _ if place::end_embryo(tables, to.key, embryo, word) => None,
+        _ if place::end_embryo(tables, to.key, embryo) => None,
         _ => Some(Decision::drop(Reason::EmbryoBusy)),
     }
 }
@@ -255,15 +235,14 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
     if !to.reaches(segment) || copy {
         return decision;
     }
-    if let Some(old) = tables.embryo(to.key) {
-        let seen = EmbryoWord(old.state().get());
+    if let Some(old) = found(tables, to.key) {
         // A handshake is never split, even if the old instance's traffic re-opened its flow.
-        if old.client_seq().get() == segment.seq
-            && matches!(seen.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
+        if old.0.client_seq().get() == segment.seq
+            && matches!(old.1.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         {
             return to_embryo(old, Reason::SynRepeated);
         }
-        place::end_embryo(tables, to.key, old, seen);
+        place::end_embryo(tables, to.key, old);
     }
     let embryo = Embryo {
         state: EmbryoWord::syn(tables.tag(), window_scale(packet, segment)).0,

@@ -2,6 +2,7 @@
 //! version's instance for the flow is asked in turn; a RST says "not mine" and is swallowed, the
 //! first other answer adopts the flow. So flows survive without shared flow state.
 
+use super::open::Found;
 use super::place::{ITSELF, Target, end_embryo, to_embryo};
 use super::reply::Handshake;
 use super::{Counter, Decision, FamilyTables, snat};
@@ -9,7 +10,6 @@ use crate::abi::{Embryo, mode};
 use crate::packet::{Headers, Ip, flag};
 use crate::placement::next_trial;
 use crate::reason::Reason;
-use crate::shared::Shared;
 use crate::tcp::after;
 use crate::tcp::word::EmbryoWord;
 
@@ -23,13 +23,13 @@ pub fn mid_flow<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
 ) -> Decision {
     let mut tried = 0;
-    if let Some(embryo) = embryo {
-        let word = EmbryoWord(embryo.state().get());
+    if let Some((embryo, word)) = embryo {
         if word.version() != NONE {
-            if !segment.has(flag::RST) {
+            let decision = to_embryo((embryo, word), Reason::Tried);
+            if !segment.has(flag::RST) && decision.at_once().is_none() {
                 let end = segment.seq.wrapping_add(segment.payload());
                 if after(end, embryo.client_seq().get()) {
                     embryo.client_seq().set(end);
@@ -38,9 +38,9 @@ pub fn mid_flow<A: Ip, T: FamilyTables<A>>(
                     embryo.state().swap_if(word.0, word.with_client_fin().0);
                 }
             }
-            return to_embryo(embryo, Reason::Tried);
+            return decision;
         }
-        if !end_embryo(tables, to.key, embryo, word) {
+        if !end_embryo(tables, to.key, (embryo, word)) {
             return Decision::drop(Reason::EmbryoBusy);
         }
         tried = word.tried();
@@ -110,7 +110,7 @@ pub fn answered<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     segment: &Headers<A>,
     to: &Target<'_, A>,
-    (embryo, word): (Shared<'_, Embryo>, EmbryoWord),
+    (embryo, word): Found<'_>,
 ) -> Handshake {
     if !segment.has(flag::RST) {
         return Handshake::Proven;
@@ -126,6 +126,6 @@ pub fn answered<A: Ip, T: FamilyTables<A>>(
         return Handshake::Stops(Reason::TrialRefused);
     }
     // All said so: the connection is nowhere, and the client may know.
-    end_embryo(tables, to.key, embryo, word);
+    end_embryo(tables, to.key, (embryo, word));
     Handshake::Goes
 }

@@ -4,9 +4,9 @@
 //! so does a datagram of the client a second later: a flood of random sources, however often each is
 //! used, evicts embryos only. Conversation `datagram` keeps nothing.
 
-use super::open::{Entry, How, NotOpened, begun, open};
+use super::open::{Entry, Found, How, NotOpened, begun, found, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
-use super::{Counter, Decision, FamilyTables, Inbound, Refusal, snat};
+use super::{Counter, Decision, FamilyTables, Inbound, snat};
 use crate::abi::{Embryo, Flow, QuicKey, conversation, mode};
 use crate::packet::{Headers, Ip, Packet, server_id};
 use crate::reason::Reason;
@@ -37,20 +37,12 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     let key = tables.keep_key(&key);
     let flow = tables.flow(key);
     let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
-    let embryo = tables.embryo(key);
-    let at = match tables.frontend(&key.frontend()) {
-        Some(frontend) => frontend,
-        // A frontend that was taken away keeps its conversations; nothing begins there.
-        None => match place::former(tables, flow, embryo) {
-            Some(former) => former,
-            None => return Inbound::NotOurs,
-        },
+    let embryo = found(tables, key);
+    let to = match place::target(tables, key, false, flow, embryo) {
+        Ok(to) => to,
+        Err(none) => return none,
     };
-    let Some(service) = tables.service(at.service) else {
-        return Inbound::Decided(Decision::drop(Reason::BrokenReference));
-    };
-    let to = Target::new(key, at, service);
-    if service.conversation == conversation::DATAGRAM {
+    if to.service.conversation == conversation::DATAGRAM {
         return Inbound::Place;
     }
     // One that was promoted between the two look-ups is a flow by now.
@@ -59,7 +51,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     } else {
         old
     };
-    let server = if service.conversation == conversation::QUIC {
+    let server = if to.service.conversation == conversation::QUIC {
         named(packet, tables, datagram, &to)
     } else {
         None
@@ -75,7 +67,7 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
     }
     Inbound::Decided(match (embryo, server) {
         (Some(embryo), None) => again(tables, &to, embryo, old),
-        (Some(embryo), Some(server)) if server == embryo.backend().get() => {
+        (Some(embryo), Some(server)) if server == embryo.0.backend().get() => {
             again(tables, &to, embryo, old)
         }
         (embryo, Some(server)) => migrate(tables, datagram, &to, embryo, server),
@@ -108,11 +100,10 @@ pub fn touch<A: Ip, T: FamilyTables<A>>(
 fn again<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     to: &Target<'_, A>,
-    embryo: Shared<'_, Embryo>,
+    (embryo, word): Found<'_>,
     old: Option<Entry<'_>>,
 ) -> Decision {
-    let decision = to_embryo(embryo, Reason::Forwarded);
-    let word = EmbryoWord(embryo.state().get());
+    let decision = to_embryo((embryo, word), Reason::Forwarded);
     if !matches!(word.phase(), EmbryoPhase::Syn) {
         return Decision::drop(Reason::EmbryoBusy);
     }
@@ -126,10 +117,7 @@ fn again<A: Ip, T: FamilyTables<A>>(
     match open(tables, to, &mut flow, (embryo, word), old, How::OPENED) {
         // Busy: another CPU's datagram did it. Full: it stays an embryo.
         Ok(()) | Err(NotOpened::Busy | NotOpened::Full) => decision,
-        Err(NotOpened::Limit) => {
-            tables.count_refusal(to.service_id, Refusal::MaxFlows);
-            Decision::refuse(to.service.when_full, Reason::MaxFlows)
-        }
+        Err(NotOpened::Limit) => Decision::refuse(to.service.when_full, Reason::MaxFlows),
     }
 }
 
@@ -162,7 +150,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     datagram: &Headers<A>,
     to: &Target<'_, A>,
-    embryo: Option<Shared<'_, Embryo>>,
+    embryo: Option<Found<'_>>,
     server: u32,
 ) -> Decision {
     let mut source = ITSELF;
@@ -173,7 +161,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         }
     }
     if let Some(embryo) = embryo
-        && !end_embryo(tables, to.key, embryo, EmbryoWord(embryo.state().get()))
+        && !end_embryo(tables, to.key, embryo)
     {
         return Decision::drop(Reason::EmbryoBusy);
     }

@@ -104,7 +104,6 @@ proptest! {
         let trial = EmbryoWord::trial(tag, tried, version);
         prop_assert_eq!(trial.phase(), EmbryoPhase::Trial);
         prop_assert_eq!((trial.tried(), trial.version(), trial.tag()), (tried, version, tag & 0xf_ffff));
-        prop_assert_eq!(trial.scales(), (14, 14));
     }
 }
 

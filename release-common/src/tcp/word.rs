@@ -313,9 +313,6 @@ pub enum EmbryoPhase {
 pub struct EmbryoWord(pub u64);
 
 const NO_SCALE: u8 = 15;
-/// Scale assumed for a connection whose handshake was not seen: the largest (RFC 7323 §2.3), so
-/// that nothing valid is taken for invalid.
-const UNKNOWN_SCALE: u8 = 14;
 
 impl EmbryoWord {
     const TAG: u32 = 12;
@@ -381,13 +378,10 @@ impl EmbryoWord {
         (self.0 >> Self::HIGH) as u32
     }
 
-    /// Window scales of client and server in force for the connection: both or none (RFC 7323
-    /// §2.2), the largest for a connection whose handshake was not seen.
+    /// Window scales of client and server in force for the connection, once there was a SYN-ACK:
+    /// both or none (RFC 7323 §2.2).
     #[inline(always)]
     pub const fn scales(self) -> (u8, u8) {
-        if matches!(self.phase(), EmbryoPhase::Trial) {
-            return (UNKNOWN_SCALE, UNKNOWN_SCALE);
-        }
         let (client, server) = ((self.0 >> 4 & 15) as u8, (self.0 >> 8 & 15) as u8);
         if client == NO_SCALE || server == NO_SCALE { (0, 0) } else { (client, server) }
     }

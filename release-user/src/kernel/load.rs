@@ -1,11 +1,15 @@
 //! Loading the programs onto pinned maps, which are made if they are not there.
 
 use std::fs;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, ProgramArray};
-use aya::programs::{ProgramFd, ProgramInfo, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramError, ProgramFd, ProgramInfo, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use release_common::abi::stages;
@@ -157,27 +161,45 @@ fn sized(table: &str, family: &str) -> &'static str {
 
 /// Loads every program of the object.
 fn verify(ebpf: &mut Ebpf) -> Result<Vec<Verified>, KernelError> {
-    let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-    let mut verified = Vec::with_capacity(names.len());
-    for name in names {
-        let begin = Instant::now();
-        let info = if let Ok(program) = xdp(ebpf, &name) {
-            program.load().and_then(|()| program.info())
-        } else {
-            let program = classifier(ebpf, &name)?;
-            program.load().and_then(|()| program.info())
+    // A program keeps the verifier busy for up to a second, and one CPU verifies one at a time.
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let queue = Mutex::new(ebpf.programs_mut());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut verified = Vec::new();
+        while let Some((name, program)) = next() {
+            verified.push(verify_one(name, program)?);
+        }
+        Ok(verified)
+    };
+    let all: Result<Vec<Vec<Verified>>, KernelError> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         };
-        let time = begin.elapsed();
-        let info: ProgramInfo = info.map_err(|error| program_error(&name, &error))?;
-        verified.push(Verified {
-            name,
-            instructions: info.verified_instruction_count().unwrap_or(0),
-            jited: info.size_jitted(),
-            time,
-        });
-    }
+        threads.into_iter().map(join).collect()
+    });
+    let mut verified = all?.concat();
     verified.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(verified)
+}
+
+/// Loads a program.
+fn verify_one(name: &str, program: &mut Program) -> Result<Verified, KernelError> {
+    let begin = Instant::now();
+    let info: Result<ProgramInfo, ProgramError> = match program {
+        Program::Xdp(program) => program.load().and_then(|()| program.info()),
+        Program::SchedClassifier(program) => program.load().and_then(|()| program.info()),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    let time = begin.elapsed();
+    let info = info.map_err(|error| program_error(name, &error))?;
+    Ok(Verified {
+        name: name.to_owned(),
+        instructions: info.verified_instruction_count().unwrap_or(0),
+        jited: info.size_jitted(),
+        time,
+    })
 }
 
 /// Puts the stages' programs in their places. Each load has maps of its own for them, pinned under
@@ -256,7 +278,7 @@ pub(super) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Ker
     ebpf.program_mut(name)
         .ok_or_else(|| absent(name))?
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| program_error(name, &error))
+        .map_err(|error: ProgramError| program_error(name, &error))
 }
 
 /// One of the TC programs.
@@ -267,7 +289,7 @@ pub(super) fn classifier<'a>(
     ebpf.program_mut(name)
         .ok_or_else(|| absent(name))?
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| program_error(name, &error))
+        .map_err(|error: ProgramError| program_error(name, &error))
 }
 
 /// Name of a loaded program, ours or not.

@@ -8,8 +8,9 @@ use release_cases::frames::{Segment, destination, flags};
 use release_cases::model::tables::run_on;
 use release_cases::model::world::{C, MANY, S, World, interleave, pair};
 use release_cases::model::{Hooked, ModelTables, Scene};
-use release_common::pipeline::{Action, Counter};
-use release_common::tcp::word::Phase;
+use release_common::abi::{Be32, Embryo, FlowKey};
+use release_common::pipeline::{Action, Counter, FamilyTables};
+use release_common::tcp::word::{EmbryoWord, Phase};
 
 const SYN: u8 = flags::SYN;
 const ACK: u8 = flags::ACK;
@@ -144,6 +145,32 @@ fn two_syns_of_one_tuple_make_one_embryo() {
             assert_eq!(world.embryos().len(), 1);
         },
     );
+}
+
+/// Another CPU has placed a copy of the SYN, but is still to see whether the instance will do: an
+/// embryo that is not final yet, or is about to go, sends nothing anywhere.
+#[test]
+fn a_syn_does_not_follow_an_embryo_that_is_not_final() {
+    for k in 0..MANY {
+        let world = World::new(&scene());
+        let other = world.tables.scene().versions[1].instances[0];
+        let hooked = Hooked::new(&world.tables, k, |tables| {
+            let key: FlowKey<Be32> = world.key(0).of().unwrap();
+            let state = EmbryoWord::syn(99, None).ended().0;
+            let embryo = Embryo { state, backend: other.id, ..Embryo::default() };
+            // Too late if this one's is there.
+            let _ = tables.insert_embryo(&key, &embryo);
+        });
+        let (outcome, out) = run_on(&hooked, &world.client_sends(SYN, C, 0));
+        if !hooked.fired() {
+            assert!(k > 3);
+            return;
+        }
+        if outcome.action == Action::Send {
+            assert_ne!(destination(&out), other.socket, "call {k}");
+        }
+    }
+    panic!("a packet makes more than {MANY} calls");
 }
 
 /// While one CPU places a SYN, the split changes and the client's SYN arrives again elsewhere.
@@ -306,6 +333,36 @@ fn expiry_and_a_packet() {
         let expired: u64 = user.map(|counters| counters.expired).sum();
         assert_eq!(expired, u64::from(world.phase(0).is_none()));
     });
+}
+
+/// The instance proves that it has a connection, and before that is written down the client has
+/// begun another on the same ports, which new weights send elsewhere.
+#[test]
+fn an_instances_word_and_the_clients_new_attempt() {
+    let shifted = |world: &mut World| {
+        world.half_open();
+        world.tables.shift(&[0, 1]);
+    };
+    let tried = |world: &mut World| {
+        world.pin(&world.client_sends(ACK, C + 1, S + 1));
+        world.tables.shift(&[0, 1]);
+    };
+    let word = |world: &World| world.server_sends(ACK, S + 1, C + 1);
+    let syn = |world: &World| world.client_sends(SYN, C + 50_000, 0);
+    for prepare in [&shifted as &dyn Fn(&mut World), &tried] {
+        pair(&scene(), prepare, word, syn, |world| {
+            // Whichever was first: one of the two connections is there, on its own instance.
+            let (flows, embryos) = (world.flows(), world.embryos());
+            let old = world.tables.scene().instances().find(|i| i.socket == world.server);
+            for flow in &flows {
+                assert_eq!(Some(flow.backend), old.map(|instance| instance.id));
+            }
+            for embryo in &embryos {
+                assert_eq!(embryo.client_seq, C + 50_000);
+            }
+            assert!(!flows.is_empty() || !embryos.is_empty());
+        });
+    }
 }
 
 /// The element of a purged flow is another flow's before the packet that found it acts on it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::http;
-use crate::server::udp::{question, stamped};
+use crate::server::udp::{LONGEST, long_question, stamped};
 use crate::sockets::connect_from;
 use crate::topology::Protocol;
 
@@ -42,6 +42,8 @@ pub struct Flow {
     number: u32,
     asked: u32,
     repeated: u64,
+    /// Length of UDP questions, at least.
+    length: usize,
     owner: Option<Owner>,
 }
 
@@ -76,7 +78,12 @@ impl Flow {
                 Wire::Udp(socket)
             }
         };
-        Ok(Self { wire, number, asked: 0, repeated: 0, owner: None })
+        Ok(Self { wire, number, asked: 0, repeated: 0, length: 0, owner: None })
+    }
+
+    /// Makes UDP questions from now on as long as this, in bytes.
+    pub fn pad(&mut self, length: usize) {
+        self.length = length;
     }
 
     /// Who answered first.
@@ -101,7 +108,7 @@ impl Flow {
                 Owner { version, instance, connection }
             }
             Wire::Udp(socket) => {
-                let question = question(self.number, self.asked);
+                let question = long_question(self.number, self.asked, self.length);
                 let local = socket.local_addr()?;
                 let (version, instance) = exchange(socket, &question, &mut self.repeated)
                     .with_context(|| format!("flow {} from {local}", self.number))?;
@@ -114,7 +121,7 @@ impl Flow {
 
 /// Sends a question until its answer comes.
 fn exchange(socket: &UdpSocket, question: &str, repeated: &mut u64) -> Result<(String, String)> {
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; LONGEST];
     for attempt in 0..TRIES {
         *repeated += u64::from(attempt > 0);
         socket.send(question.as_bytes()).context("cannot send")?;

@@ -39,10 +39,13 @@ pub struct Drive {
     pub protocol: Protocol,
     /// Client addresses, used in turn; empty: the kernel's choice.
     pub sources: Vec<IpAddr>,
-    /// Number of flows, at least 100.
+    /// Number of flows, at least 40.
     pub flows: u32,
     /// Exchanges of a short flow, at least 1.
     pub exchanges: u32,
+    /// Length of UDP questions in bytes, if they are not as short as they can be: 20 to 8900. An
+    /// answer is a little longer.
+    pub datagram: Option<usize>,
 }
 
 /// When a flow began.
@@ -74,7 +77,7 @@ impl Drive {
     /// # Errors
     /// The change fails, or the flows do not come so far. What happens to flows is in the outcome.
     pub fn run(&self, namespace: &Netns, change: impl FnOnce() -> Result<()>) -> Result<Outcome> {
-        ensure!(self.flows >= 100 && self.exchanges >= 1, "too little: {self:?}");
+        ensure!(self.flows >= 40 && self.exchanges >= 1, "too little: {self:?}");
         let outcome = Outcome::default();
         let state = State { begun: 0, phase: Phase::Before, stopped: false, outcome };
         let run = Run { drive: self, state: Mutex::new(state), changed: Condvar::new() };
@@ -189,10 +192,11 @@ impl Run<'_> {
     }
 
     fn begin(&self, number: u32, phase: Phase) -> Result<Flow> {
-        let Drive { target, protocol, sources, .. } = self.drive;
+        let Drive { target, protocol, sources, datagram, .. } = self.drive;
         let count = u32::try_from(sources.len().max(1))?;
         let source = sources.get(usize::try_from(number % count)?).copied();
         let mut flow = Flow::open(*protocol, *target, source, number, number / count)?;
+        flow.pad(datagram.unwrap_or(0));
         let owner = flow.ask()?.clone();
         let mut state = self.lock();
         let outcome = &mut state.outcome;

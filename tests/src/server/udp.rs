@@ -1,5 +1,6 @@
 //! Requests and answers over UDP: the server stamps each answer with its version and instance.
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +13,26 @@ use super::ServerSpec;
 /// How a request begins. What begins otherwise gets no answer: such datagrams are one-way traffic.
 const ASK: &str = "ask ";
 /// Longest request, header of the answer included.
-const LONGEST: usize = 9000;
+pub(crate) const LONGEST: usize = 9000;
 
 /// A request.
 #[must_use]
 pub fn question(flow: u32, number: u32) -> String {
     format!("{ASK}{flow} {number}")
+}
+
+/// A request of at least so many bytes, no part of which is like another.
+#[must_use]
+pub fn long_question(flow: u32, number: u32, length: usize) -> String {
+    let mut text = question(flow, number);
+    let mut word = 0;
+    while text.len() < length {
+        word += 1;
+        let _ = write!(text, " {number}.{word}");
+    }
+    // ASCII, so that this is no character's middle.
+    text.truncate(length.max(question(flow, number).len()));
+    text
 }
 
 /// The answer of a server to a request; none to other datagrams.
@@ -83,6 +98,9 @@ mod tests {
         let owner = Some(("v1".to_owned(), "v1-1".to_owned()));
         assert_eq!(stamped(&answer, &question(7, 3)).unwrap(), owner);
         assert_eq!(stamped(&answer, &question(7, 2)).unwrap(), None, "a late answer");
+        assert_eq!(long_question(7, 3, 0), question(7, 3));
+        let long = long_question(7, 3, 4000);
+        assert!(long.len() == 4000 && long.starts_with(&question(7, 3)), "{long}");
         assert!(stamped(b"v1 v1-1 hello", &question(7, 3)).is_err());
         assert!(super::answer(&spec, b"hello").is_none());
     }

@@ -72,6 +72,16 @@ pub(super) fn snat(family: Family) -> IpAddr {
     in_network(family, 5, 0, 1)
 }
 
+/// The router's end (1) and the far client's (2) of the wire behind the client's host.
+pub(super) fn behind_client(family: Family, end: u8) -> IpAddr {
+    in_network(family, 6, 0, end)
+}
+
+/// The router's end (1) and the server's (2) of the wire behind the host of backend `index`.
+pub(super) fn behind_backend(family: Family, index: u8, end: u8) -> IpAddr {
+    in_network(family, 7, index, end)
+}
+
 /// Prefix length of all networks of a family.
 pub(super) fn prefix(family: Family) -> u8 {
     match family {

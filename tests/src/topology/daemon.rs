@@ -28,7 +28,7 @@ impl Balancer {
     /// [`Balancer::log_path`].
     ///
     /// # Errors
-    /// It ends, or does not answer within 15 s; the error carries the end of its log.
+    /// It ends, or does not answer within 60 s; the error carries the end of its log.
     pub fn start_daemon(&self) -> Result<Daemon<'_>> {
         let daemon = self.spawn_daemon(&["daemon"])?;
         daemon.wait_ready(START)?;

@@ -16,7 +16,9 @@ mod balancer;
 mod bpffs;
 mod config;
 mod daemon;
+mod hop;
 mod spec;
+mod tunnel_ends;
 mod wiring;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -27,7 +29,8 @@ use anyhow::{Result, bail};
 pub use addresses::{BACKEND_PORT, BALANCER, FRONTEND, FRONTEND6, balancer, frontend};
 pub use balancer::Balancer;
 pub use daemon::Daemon;
-pub use spec::{Family, Mode, Protocol, TopologySpec};
+pub use hop::{BEHIND, far_client};
+pub use spec::{Family, Mode, Protocol, TopologySpec, TunnelEnds};
 
 use crate::netns::Netns;
 use crate::process::Process;

@@ -92,6 +92,16 @@ impl Mode {
     }
 }
 
+/// What takes outer headers off on backends, in tunnel modes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunnelEnds {
+    /// A [`crate::wire::Wire`], which any kernel has and which counts what it sees.
+    Program,
+    /// The kernel's tunnel devices, of `ipip` and `gue` in both families, as `docs/modes.md` says;
+    /// on links of 1500 bytes, so that clients must heed what they are told of the MTU.
+    Devices,
+}
+
 /// What to build. [`Default`]: two backends on v1, two on v2, one client address; mode nat, IPv4,
 /// TCP.
 #[derive(Debug, Clone)]
@@ -111,6 +121,8 @@ pub struct TopologySpec {
     pub protocols: Vec<Protocol>,
     /// Family of the instances in tunnel modes, that of the outer header.
     pub outer: Family,
+    /// What is at the tunnels' ends.
+    pub tunnel_ends: TunnelEnds,
     /// `conversation`, if it shall be given.
     pub conversation: Option<&'static str>,
     /// Further lines of `[daemon]`.
@@ -120,7 +132,7 @@ pub struct TopologySpec {
     /// Clients on the balancer's host itself: `lo` is managed too.
     pub loopback: bool,
     /// Client and backends get a [`crate::wire::Wire`]: packets can be captured as they come from
-    /// the wire, and backends strip outer headers (tunnel modes have it in any case).
+    /// the wire, and backends strip outer headers (tunnels that end in it have it in any case).
     pub wired: bool,
 }
 
@@ -134,6 +146,7 @@ impl Default for TopologySpec {
             families: vec![Family::V4],
             protocols: vec![Protocol::Tcp],
             outer: Family::V4,
+            tunnel_ends: TunnelEnds::Program,
             conversation: None,
             daemon: String::new(),
             service: String::new(),
@@ -152,10 +165,14 @@ impl TopologySpec {
 
     pub(super) fn uses_ipv6(&self) -> bool {
         let outer = self.mode.is_tunnel() && self.outer == Family::V6;
-        self.ipv6 || outer || self.families.contains(&Family::V6)
+        self.ipv6 || outer || self.has_devices() || self.families.contains(&Family::V6)
     }
 
     pub(super) fn has_wires(&self) -> bool {
-        self.wired || self.mode.is_tunnel()
+        self.wired || self.mode.is_tunnel() && !self.has_devices()
+    }
+
+    pub(super) fn has_devices(&self) -> bool {
+        self.mode.is_tunnel() && self.tunnel_ends == TunnelEnds::Devices
     }
 }

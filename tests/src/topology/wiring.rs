@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::addresses::{self, BACKEND_PORT, FRONTEND, FRONTEND6, client_network, frontend, prefix};
-use super::{Backend, CLIENT_SIDE, Family, Mode, TopologySpec};
+use super::{Backend, CLIENT_SIDE, Family, Mode, TopologySpec, tunnel_ends};
 use crate::netns::{Netns, Receiving, VethEnd, veth};
 use crate::wire::Wire;
 
@@ -14,7 +14,7 @@ use crate::wire::Wire;
 const TUNNEL_MTU: u16 = 1600;
 
 /// The families that exist in a topology, IPv4 always.
-fn families(spec: &TopologySpec) -> Vec<Family> {
+pub(super) fn families(spec: &TopologySpec) -> Vec<Family> {
     if spec.uses_ipv6() { vec![Family::V4, Family::V6] } else { vec![Family::V4] }
 }
 
@@ -123,6 +123,9 @@ pub(super) fn backend(
     attach_to_balancer(spec, &namespace, lb, index, &backend.balancer_side)?;
     if spec.mode.is_one_way() {
         bypass(spec, &namespace, client, index)?;
+        if spec.has_devices() {
+            tunnel_ends::make(&namespace, [IpAddr::V4(v4), IpAddr::V6(v6)])?;
+        }
         backend.serves = vec![SocketAddr::V4(FRONTEND)];
         if spec.uses_ipv6() {
             backend.serves.push(SocketAddr::V6(FRONTEND6));
@@ -144,7 +147,7 @@ fn attach_to_balancer(
     let v4 = Family::V4;
     let (here, there) = (addresses::backend(v4, index), addresses::gateway(v4, index));
     connect((namespace, "eth0", here), (lb, device, there), spec)?;
-    if spec.mode.is_tunnel() {
+    if spec.mode.is_tunnel() && !spec.has_devices() {
         namespace.ip(&format!("link set eth0 mtu {TUNNEL_MTU}"))?;
         lb.ip(&format!("link set {device} mtu {TUNNEL_MTU}"))?;
     }
@@ -184,15 +187,17 @@ fn bypass(spec: &TopologySpec, namespace: &Netns, client: &Netns, index: u8) -> 
             add_address(client, &device, gateway, prefix(family))?;
         }
         namespace.ip(&format!("route add {} via {gateway}", client_network(family)))?;
-        add_address(namespace, "lo", frontend(family).ip(), family.host_prefix())?;
+        if !spec.has_devices() {
+            add_address(namespace, "lo", frontend(family).ip(), family.host_prefix())?;
+        }
     }
     Ok(())
 }
 
-type End<'a> = (&'a Netns, &'a str, IpAddr);
+pub(super) type End<'a> = (&'a Netns, &'a str, IpAddr);
 
 /// A wire whose first end belongs to a client or backend, the second to the balancer.
-fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
+pub(super) fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
     // A wire's own program is XDP too: it brings NAPI, and must see packets unmerged.
     let receiving = if spec.has_wires() { Receiving::IntoXdp } else { Receiving::FromXdp };
     let [a, b] = [end, balancer].map(|(_, _, address)| format!("{address}/24"));
@@ -207,7 +212,12 @@ fn connect(end: End<'_>, balancer: End<'_>, spec: &TopologySpec) -> Result<()> {
     )
 }
 
-fn add_address(namespace: &Netns, device: &str, address: IpAddr, prefix: u8) -> Result<()> {
+pub(super) fn add_address(
+    namespace: &Netns,
+    device: &str,
+    address: IpAddr,
+    prefix: u8,
+) -> Result<()> {
     let nodad = if address.is_ipv6() { " nodad" } else { "" };
     namespace.ip(&format!("addr add {address}/{prefix} dev {device}{nodad}"))?;
     Ok(())

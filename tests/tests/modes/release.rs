@@ -52,8 +52,14 @@ pub fn run(spec: &TopologySpec) {
     let sources = if spec.loopback { Vec::new() } else { topology.client_addresses_of(family) };
     let clients = if spec.loopback { host } else { &topology.client };
 
-    let drive =
-        Drive { target: frontend(family), protocol, sources, flows: FLOWS, exchanges: EXCHANGES };
+    let drive = Drive {
+        target: frontend(family),
+        protocol,
+        sources,
+        flows: FLOWS,
+        exchanges: EXCHANGES,
+        datagram: None,
+    };
     let outcome = drive.run(clients, || lb.shift(&SHIFT).map(drop)).unwrap();
     println!("{} exchanges, {} asked again", outcome.exchanges, outcome.repeated);
     outcome.is_clean(FLOWS, "v1", "v2").unwrap();

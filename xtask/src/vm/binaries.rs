@@ -1,7 +1,7 @@
 //! The programs that run in the guest: those of this workspace, and tools of this machine.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::plan::GuestTest;
 use crate::{
     command::{self, ADMIN_FOLDERS},
-    toolchain,
+    test, toolchain,
 };
 
 /// A line of cargo's output, as far as it matters.
@@ -33,31 +33,32 @@ struct Target {
 /// # Errors
 /// If something doesn't build, or a row of the table names no test program.
 pub fn build(tests: &[GuestTest]) -> Result<BTreeMap<String, PathBuf>> {
-    let mut builds: BTreeMap<&[&str], Vec<&str>> = BTreeMap::new();
-    for test in tests {
-        builds.entry(test.packages).or_default().push(test.program);
+    let mut programs = run(command::cargo("build").args(["-p", "release-user"]))?;
+    // As `cargo xtask test` builds them: no second build.
+    let mut cargo = command::cargo("test");
+    cargo.args(test::NAMESPACES).arg("--no-run");
+    let names: BTreeSet<&str> = tests.iter().map(|test| test.program).collect();
+    for name in &names {
+        cargo.args(["--test", name]);
     }
-    let mut programs = BTreeMap::new();
-    for (packages, tests) in builds {
-        let mut cargo = command::cargo("test");
-        cargo.args(packages).args(["--no-run", "--message-format=json-render-diagnostics"]);
-        for test in &tests {
-            cargo.args(["--test", test]);
-        }
-        cargo.stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output =
-            cargo.output().with_context(|| format!("cannot run {}", command::show(&cargo)))?;
-        if !output.status.success() {
-            bail!("{}: {}", command::show(&cargo), output.status);
-        }
-        programs.extend(executables(&String::from_utf8_lossy(&output.stdout)));
-    }
-    for test in tests {
-        if !programs.contains_key(test.program) {
-            bail!("cargo built no test program {}", test.program);
+    programs.extend(run(&mut cargo)?);
+    for name in names {
+        if !programs.contains_key(name) {
+            bail!("cargo built no test program {name}");
         }
     }
     Ok(programs)
+}
+
+/// Builds, and returns the executables by name.
+fn run(cargo: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    cargo.arg("--message-format=json-render-diagnostics");
+    cargo.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().with_context(|| format!("cannot run {}", command::show(cargo)))?;
+    if !output.status.success() {
+        bail!("{}: {}", command::show(cargo), output.status);
+    }
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// Executables in cargo's messages, one JSON object a line.

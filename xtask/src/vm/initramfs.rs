@@ -21,7 +21,7 @@ const INIT: &str = include_str!("init.sh");
 const LIBRARIES: &str = "/lib";
 
 /// Names under which busybox is found in `PATH`, for tests that run such programs.
-const APPLETS: [&str; 5] = ["sh", "cat", "sleep", "true", "false"];
+const APPLETS: [&str; 6] = ["sh", "cat", "sleep", "sysctl", "true", "false"];
 
 /// What is the same for every kernel.
 #[derive(Debug)]

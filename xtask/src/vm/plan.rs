@@ -1,34 +1,29 @@
 //! What runs inside the guests: the one place to add to.
 
-use std::fmt;
-
-use crate::test;
+use std::{fmt, iter};
 
 /// One run of one test program.
 #[derive(Clone, Copy, Debug)]
 pub struct GuestTest {
-    /// The packages it is built with, as `cargo xtask test` builds it: no second build.
-    pub packages: &'static [&'static str],
-    /// The test program: `tests/<program>.rs` of one of those packages.
+    /// The test program: `tests/<program>.rs` of release-tests.
     pub program: &'static str,
     /// Which of its tests: a libtest filter, empty for all. One that matches nothing is a failure.
     pub filter: &'static str,
+    /// Variables of its environment, `NAME=VALUE`.
+    pub environment: &'static [&'static str],
 }
 
-/// The tests, in their order. They take about five times as long as on the machine itself: a new
-/// row should be a test that another kernel can really decide, and a short one.
+/// The tests, in their order. They take about five times as long as on the machine itself, and most
+/// of that is the verifier: a new row should be a test that another kernel can really decide, a
+/// short one, and one that loads the programs no more often than it must.
 pub const TESTS: &[GuestTest] = &[
-    // Every program and map loads; prints how much work the verifier had.
-    GuestTest { packages: test::UNIT, program: "kernel", filter: "" },
-    // The case table through BPF_PROG_TEST_RUN; VLAN tags, options and extension headers would take
-    // twice as long again, and are no kernel's business.
-    GuestTest { packages: test::NAMESPACES, program: "cases_kernel", filter: "plain" },
-    // Daemon, XDP on veth, real sockets; takes everything down and up again on the way.
-    GuestTest {
-        packages: test::NAMESPACES,
-        program: "adoption",
-        filter: "connections_go_on_where_they_were",
-    },
+    // Every program loads, and its verifier's work is printed; then the case table through
+    // BPF_PROG_TEST_RUN: some of each category and family. VLAN tags, options and extension headers
+    // are no kernel's business.
+    GuestTest { program: "cases_kernel", filter: "plain", environment: &["RELEASE_TEST_CASES=8"] },
+    // Daemon, XDP on veth and programs on what the host sends, between real sockets: every mode,
+    // tunnels into the kernel's own devices.
+    GuestTest { program: "kernel_modes", filter: "", environment: &[] },
 ];
 
 /// Programs of this machine that those tests run. Put there with the libraries they need.
@@ -106,8 +101,11 @@ impl Steps {
         for test in tests {
             // Shown as it runs, and one at a time: the emulated CPUs have no time to spare.
             let options = "--include-ignored --nocapture --test-threads=1";
-            let GuestTest { program, filter, .. } = test;
-            steps.add(&test.to_string(), &format!("/tests/{program} {options} {filter}"));
+            let GuestTest { program, filter, environment, .. } = test;
+            let program = format!("/tests/{program}");
+            let words = iter::once("env").chain(environment.iter().copied());
+            let words = words.chain([program.as_str(), options, filter]);
+            steps.add(&test.to_string(), &words.collect::<Vec<_>>().join(" "));
         }
         steps
     }
@@ -125,15 +123,15 @@ mod tests {
     #[test]
     fn a_step_is_one_shell_line() {
         let tests = [
-            GuestTest { packages: &[], program: "kernel", filter: "" },
-            GuestTest { packages: &[], program: "pins", filter: "a_thousand" },
+            GuestTest { program: "kernel", filter: "", environment: &[] },
+            GuestTest { program: "pins", filter: "a_thousand", environment: &["A=1", "B=2"] },
         ];
         let steps = Steps::new(&tests, None);
         assert_eq!(steps.names, ["kernel", "pins::a_thousand"]);
         assert_eq!(
             steps.script,
-            "step kernel /tests/kernel --include-ignored --nocapture --test-threads=1\n\
-             step pins::a_thousand /tests/pins --include-ignored --nocapture --test-threads=1 a_thousand\n"
+            "step kernel env /tests/kernel --include-ignored --nocapture --test-threads=1\n\
+             step pins::a_thousand env A=1 B=2 /tests/pins --include-ignored --nocapture --test-threads=1 a_thousand\n"
         );
         assert_eq!(Steps::new(&tests, Some(Fault::Failure)).script, "step fault false\n");
     }

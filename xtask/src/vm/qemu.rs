@@ -112,7 +112,16 @@ impl Qemu {
         for data in ["qemu", "seabios"] {
             qemu.arg("-L").arg(self.root.join("usr/share").join(data));
         }
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G"]);
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max,-erms,-fsrm",
+            "-smp",
+            "2",
+            "-m",
+            "1G",
+        ]);
         qemu.args(["-nographic", "-no-reboot", "-nic", "none"]);
         qemu.arg("-kernel").arg(guest.kernel).arg("-initrd").arg(guest.initramfs);
         // A panic reboots at once, and a reboot ends QEMU. The kernel makes a variable of init's

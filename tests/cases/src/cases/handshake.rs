@@ -64,6 +64,17 @@ pub fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "a late copy of the SYN on a flow that the instance's data opened begins nothing",
+            [
+                half_open(),
+                packets([server(ACK, S + 1, C + 1).data(20)]),
+                vec![Step::Flow(0, FlowIs::Live)],
+                packets([client(SYN, C, 0).pinned(Reason::SynRepeated)]),
+                vec![Step::Embryo(0, EmbryoIs::None)],
+                counts([(Placed, 1), (Opened, 1)]),
+            ],
+        ),
+        case(
             "SYN-ACK repeated",
             [
                 half_open(),

@@ -71,6 +71,7 @@ pub fn cases() -> Vec<Case> {
                     .on(3)
                     .want(Want::ResetInstance(Reason::MaxFlows))]),
                 vec![Step::Flow(3, FlowIs::None), Step::Embryo(3, EmbryoIs::None)],
+                refusals([(MaxFlows, 1)]),
                 counts([(Placed, 2), (Opened, 1), (EmbryosEnded, 1)]),
             ],
         ),
@@ -168,6 +169,7 @@ fn udp() -> Vec<Case> {
                     response(9).on(2),
                     response(9).on(3).want(Want::Dropped(Reason::MaxFlows)),
                 ]),
+                refusals([(MaxFlows, 1)]),
                 vec![Step::Flow(3, FlowIs::None)],
             ],
         ),

@@ -6,10 +6,10 @@ use release_common::pipeline::Refusal::Ports;
 use release_common::reason::Reason;
 
 use super::script::{
-    C, Case, EmbryoIs, FlowIs, S, Setting, Step, Want, client, close, counts, datagram, open,
-    open_on, packets, refusals, response, server, shift,
+    C, Case, EmbryoIs, FlowIs, S, Setting, Step, Want, Way, about, client, close, counts, datagram,
+    icmp, open, open_on, packets, refusals, response, server, shift,
 };
-use crate::frames::flags;
+use crate::frames::{Error, flags};
 use crate::model::Scene;
 
 const CATEGORY: &str = "snat";
@@ -172,13 +172,14 @@ pub fn cases() -> Vec<Case> {
             "the kernel finds the way",
             [
                 open(),
-                vec![Step::Set(Setting::Way(super::script::Way::Kernel))],
+                vec![Step::Set(Setting::Way(Way::Kernel))],
                 packets([client(ACK, C + 1, S + 1).data(5).want(Want::PinnedByKernel)]),
                 packets([server(ACK, S + 1, C + 6).want(Want::RepliedByKernel)]),
             ],
         ),
     ];
     cases.extend(mid_flow());
+    cases.extend(no_way_back());
     cases.push(Case::new(
         CATEGORY,
         "UDP, and a client port to two frontends",
@@ -232,6 +233,53 @@ fn mid_flow() -> Vec<Case> {
             "mid-flow: no port free",
             1,
             [open_on(2, 0), packets([data().on(3).want(Want::Dropped(Reason::NoSourcePort))])],
+        ),
+    ]
+}
+
+/// Replies that cannot go on: left to the kernel, they would be for this host, which answers with
+/// RST or port unreachable.
+fn no_way_back() -> Vec<Case> {
+    let reply = || server(ACK, S + 1, C + 1).data(1460);
+    let small = || vec![Step::Set(Setting::Way(Way::Mtu(1400)))];
+    vec![
+        case(
+            "a reply too big, not to be fragmented: fragmentation needed",
+            [
+                open(),
+                small(),
+                packets([reply().want(Want::TooBig(1400)), server(ACK, S + 1, C + 1).data(1300)]),
+                vec![Step::Flow(0, FlowIs::Live)],
+            ],
+        ),
+        case(
+            "a reply too big, may be fragmented: the kernel does",
+            [open(), small(), packets([reply().fragmentable().want(Want::RepliedByKernel)])],
+        ),
+        case(
+            "a reply with a TTL of 1",
+            [open(), packets([reply().ttl(1).want(Want::TimeExceeded), reply().ttl(2)])],
+        ),
+        case(
+            "an error about a packet to an instance, with a TTL of 1: no error about an error",
+            [
+                open(),
+                icmp(
+                    about(client(ACK, C + 1, S + 1).data(900), Error::HostUnreachable)
+                        .ttl(1)
+                        .want(Want::Dropped(Reason::TtlExceeded)),
+                ),
+            ],
+        ),
+        Case::new(
+            CATEGORY,
+            "a datagram too big on its way back",
+            Scene::new(&[1, 0], 1).udp().snat(4000),
+            [
+                packets([datagram(9).to(0, Reason::Placed), response(8)]),
+                small(),
+                packets([response(1400).want(Want::TooBig(1400)), response(1300)]),
+            ],
         ),
     ]
 }
