@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +26,8 @@ pub enum Namespace {
 
 /// Why nothing could be done in a namespace.
 #[derive(Debug, thiserror::Error)]
-#[error("{namespace}: {why}")]
-pub struct NamespaceError {
-    namespace: Namespace,
-    why: String,
-}
+#[error("{0}")]
+pub struct NamespaceError(String);
 
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,36 +46,32 @@ impl Namespace {
     /// # Errors
     /// The namespace is gone, or this process may not enter it.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
-        let Some(file) = self.open().map_err(|error| self.failed(&error))? else {
-            return Ok(work());
-        };
+        let Some(file) = self.open()? else { return Ok(work()) };
         let inside = || setns(&file, CloneFlags::CLONE_NEWNET).map(|()| work());
         let result = std::thread::scope(|scope| scope.spawn(inside).join());
         // A panic in it goes on here.
         let result = result.unwrap_or_else(|panic| resume_unwind(panic));
-        result.map_err(|error| self.failed(&error))
+        result.map_err(|error| NamespaceError(format!("cannot be entered: {error}")))
     }
 
     /// The file that stands for it; none for the own one.
-    fn open(&self) -> io::Result<Option<File>> {
+    fn open(&self) -> Result<Option<File>, NamespaceError> {
+        let failed = |path: &Path, why: &dyn fmt::Display| {
+            NamespaceError(format!("{}: {why}", path.display()))
+        };
         let path = match self {
             Self::Own => return Ok(None),
             Self::Named(name) => Path::new(NAMED).join(name),
             Self::PidFile(path) => {
-                let text = fs::read_to_string(path)?;
-                let pid: u32 = text.trim().parse().map_err(|_| {
-                    io::Error::other(format!("{:?} is no process number", text.trim()))
-                })?;
+                let text = fs::read_to_string(path).map_err(|error| failed(path, &error))?;
+                let text = text.trim();
+                let pid: u32 = text
+                    .parse()
+                    .map_err(|_| failed(path, &format!("{text:?} is no process number")))?;
                 PathBuf::from(format!("/proc/{pid}/ns/net"))
             }
         };
-        File::open(&path)
-            .map(Some)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-    }
-
-    fn failed(&self, why: &dyn fmt::Display) -> NamespaceError {
-        NamespaceError { namespace: self.clone(), why: why.to_string() }
+        File::open(&path).map(Some).map_err(|error| failed(&path, &error))
     }
 }
 
@@ -91,10 +83,7 @@ mod tests {
     fn what_is_not_there_is_named() {
         let gone = Namespace::Named("release-no-such".to_owned());
         let error = gone.run(|| ()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("netns release-no-such: /run/netns/release-no-such: "),
-            "{error}"
-        );
+        assert!(error.starts_with("/run/netns/release-no-such: "), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         let namespace = Namespace::PidFile(file.clone());

@@ -13,7 +13,7 @@ use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::diag::{Af, Found, INET, INET6, Message, Request};
-use super::summary::{State, Summary, Target};
+use super::summary::{Question, State, Summary, Target};
 use crate::config::Protocol;
 use crate::net::exchange::{DUMP, ExchangeError, exchange};
 use crate::net::namespace::{Namespace, NamespaceError};
@@ -38,8 +38,8 @@ pub enum AskError {
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// The address is that of somebody else: its sockets are elsewhere.
-    #[error("{0} is no address of {1}")]
-    NotHere(IpAddr, Namespace),
+    #[error("{0} is no address there")]
+    NotHere(IpAddr),
     /// The kernel does not say.
     #[error("sock_diag: {0}")]
     Kernel(#[from] ExchangeError),
@@ -48,18 +48,20 @@ pub enum AskError {
     Moving,
 }
 
-/// All sockets in `namespace` whose local end is one of `targets`, those of IPv6 sockets that serve
+/// All sockets in `namespace` whose local end is one of the targets, those of IPv6 sockets that serve
 /// IPv4 and of wildcard listeners included. Blocks for as long as the kernel takes.
 ///
 /// # Errors
 /// Whenever the answer would not be the whole truth.
-pub fn ask(namespace: &Namespace, targets: &[Target]) -> Result<Summary, AskError> {
+pub fn ask(namespace: &Namespace, question: &Question) -> Result<Summary, AskError> {
     namespace.run(|| {
         let mut sum = Summary::default();
-        for target in targets {
-            if !is_local(target.address.ip())? {
-                return Err(AskError::NotHere(target.address.ip(), namespace.clone()));
+        for own in &question.own {
+            if !is_local(*own)? {
+                return Err(AskError::NotHere(*own));
             }
+        }
+        for target in &question.targets {
             sum.add(of_target(target)?);
         }
         sum.cookies = cookies_sent().unwrap_or(u64::MAX);

@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use super::*;
 
-fn target(address: SocketAddr, protocol: Protocol) -> Target {
-    Target { address, protocol }
+fn about(address: SocketAddr, protocol: Protocol) -> Question {
+    Question { own: vec![address.ip()], targets: vec![Target { address, protocol }] }
 }
 
 fn tcp(address: SocketAddr) -> Summary {
-    ask(&Namespace::Own, &[target(address, Protocol::Tcp)]).unwrap()
+    ask(&Namespace::Own, &about(address, Protocol::Tcp)).unwrap()
 }
 
 /// Asks until it is so; kernels do their part of a close in their own time.
@@ -106,7 +106,7 @@ fn every_socket_is_counted() {
 fn datagrams_that_nobody_reads() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = server.local_addr().unwrap();
-    let words = || ask(&Namespace::Own, &[target(at, Protocol::Udp)]).unwrap().in_words();
+    let words = || ask(&Namespace::Own, &about(at, Protocol::Udp)).unwrap().in_words();
     assert_eq!(words(), "no socket remains");
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(b"question", at).unwrap();
@@ -123,9 +123,9 @@ fn datagrams_that_nobody_reads() {
 #[test]
 fn addresses_of_others_are_not_answered_for() {
     for address in ["203.0.113.7:80", "[2001:db8::7]:80"] {
-        let error = ask(&Namespace::Own, &[target(address.parse().unwrap(), Protocol::Tcp)]);
+        let error = ask(&Namespace::Own, &about(address.parse().unwrap(), Protocol::Tcp));
         let error = error.unwrap_err().to_string();
-        assert!(error.ends_with("is no address of this host"), "{error}");
+        assert!(error.ends_with("is no address there"), "{error}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! speaks to the kernel, [`ask`] asks it for all sockets of an address, [`summary`] says what they
 //! mean for somebody who wants to stop the instance.
 
+pub mod agent;
 pub mod ask;
 pub mod destroy;
 pub mod diag;
@@ -11,4 +12,4 @@ pub mod summary;
 
 pub use ask::{AskError, ask};
 pub use destroy::{DestroyError, destroy};
-pub use summary::{Peer, State, Summary, Target};
+pub use summary::{Peer, Question, State, Summary, Target};

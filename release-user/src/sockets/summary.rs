@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,16 @@ pub struct Target {
     pub address: SocketAddr,
     /// Protocol.
     pub protocol: Protocol,
+}
+
+/// A question about an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Addresses that whoever answers must have as its own: else the sockets are elsewhere.
+    pub own: Vec<IpAddr>,
+    /// What is asked about.
+    pub targets: Vec<Target>,
 }
 
 impl fmt::Display for Target {
