@@ -8,7 +8,6 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 
@@ -146,12 +145,8 @@ pub(super) fn list(
             let mapped = |address: Ipv4Addr| IpAddr::from(address.to_ipv6_mapped());
             let ends =
                 [mapped(address), mapped(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
-            match list(INET6, &ends) {
-                // A kernel without IPv6 has none.
-                Err(ExchangeError::Refused(Errno::ENOENT)) => {}
-                // Those that take IPv6 alone are not for this address.
-                more => found.extend(more?.into_iter().filter(|found| !found.v6only)),
-            }
+            // Those that take IPv6 alone are not for this address.
+            found.extend(list(INET6, &ends)?.into_iter().filter(|found| !found.v6only));
             Ok(found)
         }
     }
