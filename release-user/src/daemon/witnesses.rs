@@ -188,3 +188,107 @@ async fn here(namespace: Namespace, question: Question) -> Result<Summary, Faile
         error => Failed::Kernel(error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::reconcile::reconcile;
+    use crate::control::state::State;
+
+    /// Whom is asked about v1, what, and who is not asked for.
+    fn inquiry(service: &str, instances: &str) -> Option<(Vec<String>, Vec<String>)> {
+        let (state, _) = reconcile(&State::default(), &config(service, instances), 1).unwrap();
+        shown(&state)
+    }
+
+    fn config(service: &str, instances: &str) -> Config {
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [\"192.0.2.10:80/tcp\"]\n{service}\n\
+             [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [{instances}]\n\
+             [[service.version]]\nname = \"v2\"\ninstances = [\"10.0.0.9:80\"]\n"
+        );
+        Config::from_str(&text, "t").unwrap()
+    }
+
+    fn shown(state: &State) -> Option<(Vec<String>, Vec<String>)> {
+        let subject = Subject::find(&state.services[0], "v1").unwrap();
+        let Inquiry { questions, not_asked } = Inquiry::of(&subject)?;
+        let line = |asked: &Asked| {
+            let Question { own, targets } = &asked.question;
+            let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+            format!("{}: {}: {}", name(&asked.place), own[0], targets.join(" "))
+        };
+        Some((questions.iter().map(line).collect(), not_asked))
+    }
+
+    const TWO: &str = r#"{ id = "a", addr = "10.0.0.1:80", sockets = { netns = "web" } },
+                         { id = "b", addr = "10.0.0.2:80" }"#;
+
+    #[test]
+    fn nobody_is_asked_unless_that_was_said() {
+        assert_eq!(inquiry("", r#""10.0.0.1:80""#), None);
+        assert_eq!(inquiry("mode = \"local\"\nsockets = \"none\"", r#""10.0.0.1:80""#), None);
+        let (asked, not_asked) = inquiry("", TWO).unwrap();
+        assert_eq!(asked, ["netns web: 10.0.0.1: 10.0.0.1:80/tcp"]);
+        assert_eq!(not_asked, ["b"]);
+    }
+
+    #[test]
+    fn mode_local_asks_this_host() {
+        let (asked, not_asked) = inquiry("mode = \"local\"", TWO).unwrap();
+        let expected =
+            ["this host: 10.0.0.2: 10.0.0.2:80/tcp", "netns web: 10.0.0.1: 10.0.0.1:80/tcp"];
+        assert_eq!(asked, expected);
+        assert!(not_asked.is_empty());
+    }
+
+    /// Where packets keep the frontend as their destination, connections end there.
+    #[test]
+    fn one_way_modes_ask_for_frontends_too() {
+        let (asked, _) = inquiry("mode = \"dsr\"", TWO).unwrap();
+        assert_eq!(asked, ["netns web: 10.0.0.1: 10.0.0.1:80/tcp 192.0.2.10:80/tcp"]);
+    }
+
+    /// An instance that was taken out of the configuration is asked for where it was.
+    #[test]
+    fn orphans_are_asked_for() {
+        let (state, _) = reconcile(&State::default(), &config("", TWO), 1).unwrap();
+        let rest = r#"{ id = "b", addr = "10.0.0.2:80", sockets = "host" }"#;
+        let (state, _) = reconcile(&state, &config("", rest), 1).unwrap();
+        let (asked, not_asked) = shown(&state).unwrap();
+        let expected =
+            ["this host: 10.0.0.2: 10.0.0.2:80/tcp", "netns web: 10.0.0.1: 10.0.0.1:80/tcp"];
+        assert_eq!(asked, expected);
+        assert!(not_asked.is_empty());
+    }
+
+    #[test]
+    fn what_was_seen_once_stays_proven() {
+        let witnesses = Witnesses::default();
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let target = Target { address, protocol: crate::config::Protocol::Tcp };
+        let question = Question { own: vec![address.ip()], targets: vec![target] };
+        let ask = |own: &str, by_default| {
+            let question = Question { own: vec![own.parse().unwrap()], ..question.clone() };
+            let asked = Asked { place: Place::Host, question, by_default };
+            let inquiry = Inquiry { questions: vec![asked], not_asked: Vec::new() };
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(witnesses.look(&inquiry)).remove(0).1
+        };
+        let proof = || match ask("127.0.0.1", false) {
+            Answer::Known { proof, .. } => proof,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(proof(), Proof::Listener);
+        drop(server);
+        assert_eq!(proof(), Proof::Listener);
+        // Not here: a fault if somebody has said so, else nobody's.
+        let elsewhere = ask("203.0.113.7", true);
+        assert_eq!(elsewhere, Answer::Elsewhere("203.0.113.7".to_owned()));
+        let unknown = ask("203.0.113.7", false);
+        let why = "this host: 203.0.113.7 is no address there";
+        assert_eq!(unknown, Answer::Unknown(why.to_owned()));
+    }
+}

@@ -1,7 +1,7 @@
 //! `NETLINK_SOCK_DIAG` as bytes (linux/inet_diag.h).
 //!
 //! Own types rather than a crate's: a question must carry a filter (`INET_DIAG_REQ_BYTECODE`), see
-//! [`super::ask`].
+//! [`mod@super::ask`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
