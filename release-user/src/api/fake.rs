@@ -83,6 +83,7 @@ pub(crate) fn report(verdict: Verdict) -> IdleReport {
             closing: 3,
             ..IdleCounts::default()
         },
+        sockets: None,
         oldest_flow_s: busy.then_some(242),
         last_packet_age_ms: Some(412),
     }

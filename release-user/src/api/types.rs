@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+use crate::sockets::Summary;
 
 /// Version of the JSON documents.
 pub const SCHEMA: u32 = 1;
@@ -376,6 +377,10 @@ pub struct IdleReport {
     pub evidence: Vec<Evidence>,
     /// Counts the verdict rests on.
     pub counts: IdleCounts,
+    /// Sockets of the target at its end, of the look that found most; `None` if nobody was asked,
+    /// or nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Summary>,
     /// Age of the oldest live flow in seconds.
     pub oldest_flow_s: Option<u64>,
     /// Milliseconds since the last packet of the target.

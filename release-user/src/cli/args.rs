@@ -3,6 +3,7 @@
 use super::values::{OnDeadline, Output, VersionWeight, duration, protocol, timeout};
 use crate::config::Protocol;
 use crate::paths::{DEFAULT_BPFFS, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Paths};
+use crate::sockets::agent::server::Allowed;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,6 +78,16 @@ pub(super) enum Command {
   releasectl daemon
   releasectl daemon -v --config ./release.toml --socket /tmp/r.sock")]
     Daemon,
+    /// On an instance's host: answer the daemon which sockets remain for the instance
+    #[command(
+        after_help = "Read-only. Answers clients alone whose certificate the CA has signed. SIGHUP reads the
+certificates again.
+
+Examples:
+  releasectl agent --listen 10.0.0.11:7443 --ca ca.pem --certificate a.pem --key a.key
+  releasectl agent --listen 10.0.0.11:7443 --ca ca.pem --certificate a.pem --key a.key --netns web"
+    )]
+    Agent(Agent),
     /// Validate the configuration; needs no root and no daemon
     #[command(after_help = "Examples:
   releasectl check
@@ -187,6 +198,28 @@ Examples:
         #[arg(short, long)]
         follow: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// Address and port to listen on
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// CA that clients' certificates must be signed by, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Own certificate, for the IP address that it is asked at, PEM
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// What may be asked about: IP:PORT, or a prefix; may be repeated [default: everything]
+    #[arg(long, value_name = "IP:PORT|PREFIX", value_parser = Allowed::parse)]
+    pub allow: Vec<Allowed>,
+    /// Look in this network namespace of /run/netns instead of the agent's own
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
 }
 
 #[derive(Debug, Args)]

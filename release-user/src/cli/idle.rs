@@ -7,6 +7,7 @@ use super::values::Output;
 use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, INTERRUPTED};
 use crate::api::types::{ApiError, ErrorCode, Evidence, IdleReport, Receipt, TargetQuery, Verdict};
+use crate::sockets::State;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -103,6 +104,7 @@ pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> 
         text += &evidence_text(&report.evidence, colours);
         text.push('\n');
         text += &counts_text(report);
+        text += &sockets_text(report, colours);
     }
     text
 }
@@ -115,6 +117,25 @@ fn evidence_text(evidence: &[Evidence], colours: bool) -> String {
         table.row(paint, vec![name.clone(), word.to_owned(), detail.clone()]);
     }
     table.render(colours)
+}
+
+/// The sockets that remain, as far as they are named.
+fn sockets_text(report: &IdleReport, colours: bool) -> String {
+    let peers = report.sockets.as_ref().map_or(&[][..], |sockets| &sockets.peers);
+    if peers.is_empty() {
+        return String::new();
+    }
+    let left = ["SOCKET", "CLIENT", "STATE"].map(|name| (name, Side::Left));
+    let right = ["UNREAD", "UNSENT", "INODE"].map(|name| (name, Side::Right));
+    let mut table = Table::new(&[left, right].concat());
+    for peer in peers {
+        let state = peer.state.map_or("-", State::as_str).to_owned();
+        let local = format!("{}/{}", peer.local, peer.protocol);
+        let numbers = [peer.unread, peer.unsent, peer.inode].map(|number| number.to_string());
+        let words = [local, peer.remote.to_string(), state];
+        table.row(Paint::Plain, words.into_iter().chain(numbers).collect());
+    }
+    format!("\n{}", table.render(colours))
 }
 
 fn counts_text(report: &IdleReport) -> String {

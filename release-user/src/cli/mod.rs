@@ -3,6 +3,7 @@
 //! `args` says what can be typed, `values` checks single values; each command prints its result
 //! through `output` and returns its exit code, or an error that carries one.
 
+mod agent;
 mod args;
 mod check;
 mod daemon;
@@ -59,7 +60,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(not_parsed(&error, &arguments)),
     };
-    start_logging(cli.global.verbose, matches!(cli.command, Command::Daemon));
+    start_logging(cli.global.verbose, matches!(cli.command, Command::Daemon | Command::Agent(_)));
     let format = cli.global.output;
     let code = run(cli).unwrap_or_else(|error| {
         to_stderr(&error_text(&error, format));
@@ -89,6 +90,7 @@ impl Context {
     async fn carry_out(&mut self, command: Command, verbosity: u8) -> Ended {
         match command {
             Command::Daemon => daemon::run(self.paths.clone(), verbosity).await,
+            Command::Agent(arguments) => agent::run(arguments).await,
             Command::Check { path } => check::check(self, path.as_deref()),
             Command::Reload => daemon::reload(self).await,
             Command::Detach => daemon::detach(self).await,

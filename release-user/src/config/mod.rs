@@ -7,6 +7,7 @@
 
 mod address;
 mod error;
+mod evidence;
 mod forwarding;
 mod load;
 mod numbers;
@@ -23,6 +24,7 @@ mod validate;
 
 pub use address::{Endpoint, Family, Frontend, Protocol};
 pub use error::{ConfigError, ConfigErrors, Invalid};
+pub use evidence::{Credentials, Sockets};
 pub use forwarding::{PortRange, Quic, ServerId, Snat, Tunnel};
 pub use load::DEFAULT_DIR;
 pub use numbers::{

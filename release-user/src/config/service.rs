@@ -1,6 +1,7 @@
 //! Services, their versions and instances, as validated.
 
 use super::address::{Endpoint, Family, Frontend, Protocol};
+use super::evidence::Sockets;
 use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
 use super::policy::{Drain, Limits, Probes, Session, Timeouts};
@@ -220,6 +221,8 @@ pub struct Instance {
     pub(super) weight: InstanceWeight,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) server_id: Option<ServerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sockets: Option<Sockets>,
 }
 
 impl Instance {
@@ -243,6 +246,12 @@ impl Instance {
     /// conversation is `quic`.
     pub fn server_id(&self) -> Option<ServerId> {
         self.server_id
+    }
+
+    /// Where its sockets are asked for, if that was said: for itself, or else its version, or else
+    /// its service.
+    pub fn sockets(&self) -> Option<&Sockets> {
+        self.sockets.as_ref()
     }
 
     /// Share of its version's new flows.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::settings::Settings;
-use crate::config::{Family, Frontend, Invalid, Protocol, ServerId};
+use crate::config::{Family, Frontend, Invalid, Protocol, ServerId, Sockets};
 
 /// Frontends in their places. Each keeps its place for as long as it is here: the reply path reads
 /// the list while it is written.
@@ -82,6 +82,9 @@ pub struct InstanceState {
     /// What stands for it in QUIC connection ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<ServerId>,
+    /// Where its sockets are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Sockets>,
     /// Index in the maps.
     pub backend: u32,
     /// Evidence epoch in which it came into service: of what was before, nothing is known.

@@ -114,6 +114,7 @@ impl Daemon {
     /// Usage with every mistake of the file, or as for attaching.
     pub async fn reload_config(&self) -> Result<Reloaded, ApiError> {
         let config = load_config(self.paths.config.as_deref())?;
+        let agents = super::witnesses::agents(&config)?;
         let mut core = self.core.lock().await;
         core.up()?;
         let managed_before = |name: &str| {
@@ -123,6 +124,7 @@ impl Daemon {
         super::checks::interfaces(&config, &core.interfaces, &ours, managed_before)?;
         let mut changes = tokio::task::block_in_place(|| core.adopt_config(config))?;
         changes.extend(core.attach_all(false)?);
+        self.witnesses.set_agents(agents);
         drop(core);
         for change in &changes {
             self.events.publish("reload", None, None, change.clone());

@@ -84,6 +84,8 @@ pub struct Daemon {
     pub rates: std::sync::Mutex<Rates>,
     /// Drained targets (service, version or instance) whose last verdict was `idle`.
     pub idle: std::sync::Mutex<HashSet<(String, String)>>,
+    /// Whoever can be asked for sockets.
+    pub witnesses: super::witnesses::Witnesses,
     /// What the host lacks.
     pub warnings: std::sync::Mutex<super::warnings::Found>,
     /// What is known of silent connections.

@@ -5,11 +5,13 @@ use std::time::Duration;
 use release_common::abi::Split;
 
 use super::core::Daemon;
+use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
-use crate::config::Mode;
+use crate::config::{Mode, Protocol};
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
 use crate::verdict::judge::{Facts, Judgement, judge};
+use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
 
 /// Walks tried until nothing of the target is opened or closed meanwhile.
@@ -124,14 +126,25 @@ impl Daemon {
         let mut samples = Vec::new();
         // A busy target needs no long look.
         let live = Walk::take(&self.reader, self.jiffies()?)?.tally(&backends).flows;
-        let rounds = if live.active + live.embryonic > 0 { 1 } else { drain.samples() };
+        let inquiry = Inquiry::of(&subject);
+        let mut sockets = inquiry.as_ref().map(Inquiry::begin);
+        // Unless what the table has live may be over.
+        let busy = live.active + live.embryonic > 0;
+        let seen = inquiry.is_none() || !one_way(&subject.service);
+        let rounds = if busy && seen { 1 } else { drain.samples() };
         for round in 0..rounds {
             if round > 0 {
                 tokio::time::sleep(drain.every()).await;
             }
+            if let (Some(inquiry), Some(sockets)) = (&inquiry, &mut sockets)
+                // Who did not answer has said what there is to say, and may take its time.
+                && sockets.unknown().is_none()
+            {
+                sockets.look(self.witnesses.look(inquiry).await);
+            }
             samples.push(Totals::read(&self.reader, &backends)?);
         }
-        let facts = self.facts(&subject, samples, drain.settle(), detached)?;
+        let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
         let report = self.report(query, &subject, &facts, judge(&facts));
         Ok((subject, report))
     }
@@ -142,6 +155,7 @@ impl Daemon {
         mut samples: Vec<Totals>,
         settle: Duration,
         detached: Vec<String>,
+        sockets: Option<Sockets>,
     ) -> Result<Facts, ApiError> {
         let backends = subject.backends();
         let mut walk = Walk::take(&self.reader, self.jiffies()?)?;
@@ -177,7 +191,9 @@ impl Daemon {
             oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
             detached,
-            one_way: matches!(subject.service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue),
+            tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
+            sockets,
+            one_way: one_way(&subject.service),
         })
     }
 
@@ -197,6 +213,7 @@ impl Daemon {
             reasons: judgement.reasons,
             evidence: judgement.evidence,
             counts: judgement.counts,
+            sockets: facts.sockets.as_ref().and_then(Sockets::worst).cloned(),
             oldest_flow_s: facts.oldest.map(|age| age.as_secs()),
             last_packet_age_ms: facts.quiet.map(|age| age.as_millis() as u64),
         }
@@ -250,6 +267,11 @@ impl Daemon {
         );
         Ok(receipt)
     }
+}
+
+/// Whether only the clients' half of its flows passes here.
+fn one_way(service: &ServiceState) -> bool {
+    matches!(service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue)
 }
 
 /// A boot id as the kernel writes it.

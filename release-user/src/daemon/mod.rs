@@ -17,6 +17,7 @@ mod report;
 mod takedown;
 mod ticker;
 mod warnings;
+mod witnesses;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ const RESERVE: u32 = 16;
 /// What keeps it from starting; then nothing was changed.
 pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let config = api::load_config(paths.config.as_deref())?;
+    let agents = witnesses::agents(&config)?;
     checks::host(&paths.bpffs)?;
     let lock = checks::lock(&paths.state_dir)?;
     let present = host::present().await?;
@@ -113,11 +115,13 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         events: events::EventHub::new(),
         rates: Default::default(),
         idle: Default::default(),
+        witnesses: Default::default(),
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
         stop: Notify::new(),
         paths,
     });
+    daemon.witnesses.set_agents(agents);
     for line in attached {
         daemon.events.publish("interface", None, None, line);
     }

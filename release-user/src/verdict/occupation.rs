@@ -90,9 +90,8 @@ impl Decline {
         }
         // 1.645 standard deviations of a Poisson count either way.
         let (rate, error) = (ends / exposure, 1.645 / ends.sqrt());
-        let by = |probability: f64, rate: f64| {
-            -(-probability.powf(1.0 / live as f64)).ln_1p() / rate
-        };
+        let by =
+            |probability: f64, rate: f64| -(-probability.powf(1.0 / live as f64)).ln_1p() / rate;
         let from = by(0.05, rate * (1.0 + error));
         let to = by(0.95, rate * (1.0 - error).max(0.1));
         Outlook::Converging { from_s: whole(from), to_s: whole(to).max(1) }
@@ -151,7 +150,8 @@ mod tests {
     /// Old looks are forgotten: what is left is slower than what went first.
     #[test]
     fn the_window_moves() {
-        let live = |second: u64| if second < 300 { 1300 - 4 * second } else { 100 - (second - 300) / 10 };
+        let live =
+            |second: u64| if second < 300 { 1300 - 4 * second } else { 100 - (second - 300) / 10 };
         let early = decline((0..300).map(|s| (s, live(s))));
         let late = decline((0..900).map(|s| (s, live(s))));
         let to = |outlook| match outlook {

@@ -1,8 +1,9 @@
 //! Tables and lists inside `[[service]]`.
 
 use super::super::MAX_SNAT_ADDRESSES;
-use super::super::address::host_address;
+use super::super::address::{Endpoint, host_address};
 use super::super::error::Invalid;
+use super::super::evidence::{Sockets, absolute};
 use super::super::forwarding::{PortRange, Quic, ServerId};
 use super::super::numbers::{duration_in, in_range};
 use super::super::policy::{Drain, Limits, Probes};
@@ -134,6 +135,31 @@ pub(super) fn read_quic(node: &Node<'_>) -> Result<Quic, Invalid> {
     };
     fields.finish();
     Ok(quic)
+}
+
+/// Where sockets are asked for: a word, or a table with one key.
+pub(super) fn read_sockets(node: &Node<'_>) -> Result<Sockets, Invalid> {
+    if !node.is_table() {
+        return Sockets::word(node.string()?);
+    }
+    let mut fields = node.table()?;
+    let given = [
+        fields.optional("netns", |node| Sockets::netns(node.string()?)),
+        fields.optional("pid_file", |node| absolute(node.string()?).map(Sockets::PidFile)),
+        fields.optional("agent", |node| Endpoint::parse(node.string()?).map(Sockets::Agent)),
+    ];
+    let clean = fields.finish();
+    let mut given = given.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(one), None) => Ok(one.value),
+        (Some(_), Some(second)) => {
+            Err(Invalid::new(format!("a second place, {}", second.place.key))
+                .hint("sockets are in one place: keep one key"))
+        }
+        // What was refused is reported already.
+        (None, _) if !clean => Ok(Sockets::None),
+        (None, _) => Err(Invalid::new("empty").hint("`netns`, `pid_file` or `agent`")),
+    }
 }
 
 /// Lists by version name. What one list holds, and whether there is such a version, is checked

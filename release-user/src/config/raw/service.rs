@@ -2,6 +2,7 @@
 
 use super::super::address::{Endpoint, Frontend};
 use super::super::error::Invalid;
+use super::super::evidence::Sockets;
 use super::super::forwarding::{Quic, ServerId};
 use super::super::numbers::{
     IdleTimeout, InstanceWeight, SessionTimeout, UdpTimeout, UnrepliedTimeout, Weight,
@@ -42,6 +43,7 @@ pub(in super::super) struct DraftService {
     pub snat: Option<At<DraftSnat>>,
     pub tunnel: Option<At<DraftTunnel>>,
     pub quic: Option<At<Quic>>,
+    pub sockets: Option<At<Sockets>>,
     pub ring_size: RingSize,
     pub versions: Vec<At<DraftVersion>>,
 }
@@ -62,6 +64,13 @@ impl DraftService {
         self.frontends.iter().chain(self.test_frontends.iter().flat_map(|(_, list)| &list.value))
     }
 
+    /// Every place where sockets are asked for.
+    pub fn sockets(&self) -> impl Iterator<Item = &At<Sockets>> {
+        let versions = self.versions.iter().filter_map(|version| version.value.sockets.as_ref());
+        let instances = self.instances().filter_map(|instance| instance.value.sockets.as_ref());
+        self.sockets.iter().chain(versions).chain(instances)
+    }
+
     /// All instances.
     pub fn instances(&self) -> impl Iterator<Item = &At<DraftInstance>> {
         self.versions.iter().flat_map(|version| &version.value.instances)
@@ -74,6 +83,7 @@ pub(in super::super) struct DraftVersion {
     pub name: Option<At<Name>>,
     pub weight: Weight,
     pub meta: BTreeMap<String, String>,
+    pub sockets: Option<At<Sockets>>,
     pub instances: Vec<At<DraftInstance>>,
 }
 
@@ -84,6 +94,7 @@ pub(in super::super) struct DraftInstance {
     pub addr: Option<At<Endpoint>>,
     pub weight: InstanceWeight,
     pub server_id: Option<At<ServerId>>,
+    pub sockets: Option<At<Sockets>>,
 }
 
 pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
@@ -116,6 +127,7 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         snat: fields.optional("snat", options::read_snat),
         tunnel: fields.optional("tunnel", options::read_tunnel),
         quic: fields.optional("quic", options::read_quic),
+        sockets: fields.optional("sockets", options::read_sockets),
         ring_size: fields.or("ring_size", RingSize::DEFAULT, ring_size),
         versions: fields
             .required("version", "add a [[service.version]]", |node| {
@@ -141,6 +153,7 @@ fn read_version(node: &Node<'_>) -> Result<DraftVersion, Invalid> {
             let all = node.table()?.every(|value| value.string().map(str::to_owned));
             Ok(all.map(|(key, text)| (key, text.value)).collect())
         }),
+        sockets: fields.optional("sockets", options::read_sockets),
         instances: fields.or("instances", Vec::new(), |node| node.list(read_instance)),
     };
     fields.finish();
@@ -158,6 +171,7 @@ fn read_instance(node: &Node<'_>) -> Result<DraftInstance, Invalid> {
             addr: Some(At { place: node.place.clone(), value: addr }),
             weight: InstanceWeight::DEFAULT,
             server_id: None,
+            sockets: None,
         });
     }
     let mut fields = node.table()?;
@@ -167,6 +181,7 @@ fn read_instance(node: &Node<'_>) -> Result<DraftInstance, Invalid> {
             .required("addr", r#"addr = "10.0.0.11:8080""#, |node| Endpoint::parse(node.string()?)),
         weight: number(&mut fields, "weight", InstanceWeight::new),
         server_id: fields.optional("server_id", |node| ServerId::parse(node.string()?)),
+        sockets: fields.optional("sockets", options::read_sockets),
     };
     fields.finish();
     Ok(instance)
