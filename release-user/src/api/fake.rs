@@ -1,6 +1,7 @@
 //! A daemon of fixed answers, for tests.
 
 use super::types::*;
+use crate::verdict::occupation::{Occupation, Outlook};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,6 +85,13 @@ pub(crate) fn report(verdict: Verdict) -> IdleReport {
             ..IdleCounts::default()
         },
         sockets: None,
+        busy_with: busy.then_some(Occupation {
+            with_data: 3,
+            keepalive_only: 9,
+            half_closed: 1,
+            client_unreachable: 2,
+        }),
+        outlook: busy.then_some(Outlook::Converging { from_s: 40, to_s: 200 }),
         oldest_flow_s: busy.then_some(242),
         last_packet_age_ms: Some(412),
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
 use crate::sockets::Summary;
+use crate::verdict::occupation::{Occupation, Outlook};
 
 /// Version of the JSON documents.
 pub const SCHEMA: u32 = 1;
@@ -381,6 +382,12 @@ pub struct IdleReport {
     /// or nobody answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Summary>,
+    /// What a busy target is busy with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_with: Option<Occupation>,
+    /// When the last flow of a drained target will be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
     /// Age of the oldest live flow in seconds.
     pub oldest_flow_s: Option<u64>,
     /// Milliseconds since the last packet of the target.

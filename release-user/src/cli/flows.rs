@@ -132,9 +132,9 @@ mod tests {
         assert_eq!(
             flows_text(&lines, false),
             "\
-CLIENT                                          FRONTEND                SERVICE  VERSION  INSTANCE  STATE        GEN  AGE  LAST PACKET  LAST DATA
-198.51.100.7:40000                              192.0.2.10:80/tcp       web      v1       a         established    1  1 s         1 ms       1 ms
-[2001:db8:1234:5678:9abc:def0:1234:5678]:40000  [2001:db8::10]:443/udp  web      v1       a         established    1  1 s         1 ms       1 ms
+CLIENT                                          FRONTEND                SERVICE  VERSION  INSTANCE  STATE        GEN  AGE  LAST PACKET  LAST DATA  CLIENT END  SERVER END
+198.51.100.7:40000                              192.0.2.10:80/tcp       web      v1       a         established    1  1 s         1 ms       1 ms  alive
+[2001:db8:1234:5678:9abc:def0:1234:5678]:40000  [2001:db8::10]:443/udp  web      v1       a         established    1  1 s         1 ms       1 ms  alive
 "
         );
     }

@@ -8,6 +8,7 @@ use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, INTERRUPTED};
 use crate::api::types::{ApiError, ErrorCode, Evidence, IdleReport, Receipt, TargetQuery, Verdict};
 use crate::sockets::State;
+use crate::verdict::occupation::{Occupation, Outlook};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -93,6 +94,12 @@ pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> 
     for reason in &report.reasons {
         let _ = writeln!(text, "  {reason}");
     }
+    if let Some(busy) = &report.busy_with {
+        let _ = writeln!(text, "  {}", busy_text(busy));
+    }
+    if let Some(outlook) = report.outlook {
+        let _ = writeln!(text, "  {}", outlook_text(outlook, report));
+    }
     if let Some(age) = report.oldest_flow_s {
         let _ = writeln!(text, "  oldest flow {}", seconds(age));
     }
@@ -107,6 +114,36 @@ pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> 
         text += &sockets_text(report, colours);
     }
     text
+}
+
+/// "3 with data lately, 8 keep-alive only; of these 1 half-closed".
+fn busy_text(busy: &Occupation) -> String {
+    let mut text = format!("{} with data lately, {} without", busy.with_data, busy.keepalive_only);
+    let more = [(busy.half_closed, "half-closed"), (busy.client_unreachable, "client unreachable")];
+    let more: Vec<String> = more
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !more.is_empty() {
+        let _ = write!(text, "; of these {}", more.join(", "));
+    }
+    text
+}
+
+fn outlook_text(outlook: Outlook, report: &IdleReport) -> String {
+    match outlook {
+        Outlook::Unknown => "too early to say when the last will be gone".to_owned(),
+        Outlook::Converging { from_s, to_s } => {
+            format!("the last will be gone in {} to {}", seconds(from_s), seconds(to_s))
+        }
+        Outlook::NotConverging { for_s } => {
+            let older = report.oldest_flow_s.map_or_else(String::new, |age| {
+                format!(", the oldest has lasted {}", seconds(age))
+            });
+            format!("not converging: none has ended for {}{older}", seconds(for_s))
+        }
+    }
 }
 
 fn evidence_text(evidence: &[Evidence], colours: bool) -> String {
@@ -186,6 +223,8 @@ mod tests {
             "\
 web v1: busy (generation 7)
   12 active flows
+  3 with data lately, 9 without; of these 1 half-closed, 2 client unreachable
+  the last will be gone in 40 s to 3 m 20 s
   oldest flow 4 m 2 s
   last packet 412 ms ago
 

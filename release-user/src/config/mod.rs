@@ -31,10 +31,12 @@ pub use numbers::{
     EmbryoCapacity, FlowCapacity, FragmentCapacity, IdleTimeout, InstanceWeight, SessionCapacity,
     SessionTimeout, SnatCapacity, UdpTimeout, UnrepliedTimeout, Weight,
 };
-pub use policy::{Drain, Limits, Probes, Session, Timeouts};
+pub use policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 pub use prefix::Prefix;
 pub use service::{Instance, Service, Version};
-pub use settings::{Conversation, Daemon, LogLevel, Mode, OnDrain, WhenEmpty, WhenFull, XdpMode};
+pub use settings::{
+    Conversation, Daemon, LogLevel, Mode, OnDrain, OnKeepalive, WhenEmpty, WhenFull, XdpMode,
+};
 pub use types::{InstanceId, InterfaceName, Name};
 
 use serde::Serialize;

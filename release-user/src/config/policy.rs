@@ -1,7 +1,7 @@
 //! What a service does with time and quantity: drains, timeouts, limits, sessions.
 
 use super::numbers::{IdleTimeout, SessionTimeout, UdpTimeout, UnrepliedTimeout};
-use super::settings::OnDrain;
+use super::settings::{OnDrain, OnKeepalive};
 use crate::probe::watch::Rhythm;
 use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
@@ -108,6 +108,32 @@ impl Default for Probes {
     fn default() -> Self {
         let (after, every) = (Duration::from_secs(10), Duration::from_secs(1));
         Self { enabled: true, after, every, tries: 5 }
+    }
+}
+
+/// Connections that carry nothing but keep-alives, while their instance drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepaliveOnly {
+    #[serde(with = "humantime_text")]
+    pub(super) after: Duration,
+    pub(super) action: OnKeepalive,
+}
+
+impl KeepaliveOnly {
+    /// Time without data after which a connection is one of them.
+    pub const fn after(self) -> Duration {
+        self.after
+    }
+
+    /// What becomes of it.
+    pub const fn action(self) -> OnKeepalive {
+        self.action
+    }
+}
+
+impl Default for KeepaliveOnly {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(600), action: OnKeepalive::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use super::address::{Endpoint, Family, Frontend, Protocol};
 use super::evidence::Sockets;
 use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
-use super::policy::{Drain, Limits, Probes, Session, Timeouts};
+use super::policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 use super::prefix::Prefix;
 use super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
 use super::types::{InstanceId, Name};
@@ -40,6 +40,7 @@ pub struct Service {
     pub(super) when_full: WhenFull,
     pub(super) drain: Drain,
     pub(super) probes: Probes,
+    pub(super) keepalive_only: KeepaliveOnly,
     pub(super) ring_size: RingSize,
     pub(super) versions: Vec<Version>,
 }
@@ -152,6 +153,11 @@ impl Service {
     /// How silent connections are asked. Without effect in modes whose replies do not pass here.
     pub fn probes(&self) -> Probes {
         self.probes
+    }
+
+    /// What becomes of connections without data while their instance drains.
+    pub fn keepalive_only(&self) -> KeepaliveOnly {
+        self.keepalive_only
     }
 
     /// Slots of each version's ring.

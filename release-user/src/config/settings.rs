@@ -220,6 +220,17 @@ impl Conversation {
 }
 
 choice! {
+    /// What becomes of a connection without data while its instance drains.
+    OnKeepalive {
+        /// It is counted apart.
+        #[default]
+        Count = "count",
+        /// It is ended.
+        Reset = "reset",
+    }
+}
+
+choice! {
     /// What becomes of a drained instance's client sessions.
     OnDrain {
         /// They stay until they end.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Conversation, Limits, Mode, Probes, Quic, Service, Session, Snat, Timeouts, Tunnel, WhenEmpty,
-    WhenFull,
+    Conversation, KeepaliveOnly, Limits, Mode, Probes, Quic, Service, Session, Snat, Timeouts,
+    Tunnel, WhenEmpty, WhenFull,
 };
 
 /// Everything about a service but where it listens and where its traffic goes.
@@ -27,6 +27,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How silent connections are asked whether they are still there.
     pub probes: Probes,
+    /// What becomes of connections without data while their instance drains.
+    pub keepalive_only: KeepaliveOnly,
     /// What the service takes at most.
     pub limits: Limits,
     /// How clients are remembered: conversation `client` only.
@@ -53,6 +55,7 @@ impl Settings {
             when_full: service.when_full(),
             timeouts: service.timeouts(),
             probes: service.probes(),
+            keepalive_only: service.keepalive_only(),
             limits: service.limits(),
             session: service.session(),
             snat: service.snat().cloned(),

@@ -73,6 +73,12 @@ impl Subject {
         Ok(Self { service: service.clone(), version, instances, namesakes, closed_at })
     }
 
+    /// Whether it is being drained.
+    fn is_drained(&self) -> bool {
+        let alone = !self.instances.is_empty() && self.instances.iter().all(|i| i.drain.is_some());
+        self.version.drain.is_some() || alone
+    }
+
     /// Ids of its sockets in the maps.
     pub fn backends(&self) -> Vec<u32> {
         self.instances.iter().chain(&self.namesakes).map(|instance| instance.backend).collect()
@@ -145,7 +151,15 @@ impl Daemon {
             samples.push(Totals::read(&self.reader, &backends)?);
         }
         let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
-        let report = self.report(query, &subject, &facts, judge(&facts));
+        let mut report = self.report(query, &subject, &facts, judge(&facts));
+        let live = report.counts.active;
+        if live > 0 {
+            let after = subject.service.settings.keepalive_only.after();
+            report.busy_with = Some(self.occupation(&backends, after)?);
+        }
+        if subject.is_drained() {
+            report.outlook = Some(self.outlook(query, live)).filter(|_| live > 0);
+        }
         Ok((subject, report))
     }
 
@@ -214,6 +228,8 @@ impl Daemon {
             evidence: judgement.evidence,
             counts: judgement.counts,
             sockets: facts.sockets.as_ref().and_then(Sockets::worst).cloned(),
+            busy_with: None,
+            outlook: None,
             oldest_flow_s: facts.oldest.map(|age| age.as_secs()),
             last_packet_age_ms: facts.quiet.map(|age| age.as_millis() as u64),
         }

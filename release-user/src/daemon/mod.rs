@@ -10,6 +10,7 @@ mod explain;
 mod host;
 mod idle;
 mod made;
+mod occupation;
 mod prober;
 mod rates;
 mod reaper;
@@ -118,6 +119,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         witnesses: Default::default(),
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
+        declines: Default::default(),
         stop: Notify::new(),
         paths,
     });

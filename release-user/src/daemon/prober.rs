@@ -13,6 +13,7 @@ use super::clock;
 use super::core::{Daemon, lock};
 use super::warnings::one_way;
 use crate::api::types::ApiError;
+use crate::config::{KeepaliveOnly, OnKeepalive};
 use crate::control::state::{DrainState, State};
 use crate::kernel::Tuple;
 use crate::probe::inject::Injector;
@@ -53,7 +54,12 @@ struct Orders {
     rhythm: Option<Rhythm>,
     /// All are to end, that many a second.
     force: Option<u32>,
+    /// Those without data for so long are to end.
+    reset_after: Option<Duration>,
 }
+
+/// Connections without data that are ended a second.
+const RESETS: u32 = 100;
 
 /// Attempts to end a connection, a second apart: each has newer numbers.
 const ENDINGS: u32 = 10;
@@ -193,14 +199,18 @@ impl Daemon {
         orders: &HashMap<u32, Orders>,
         silent: &[(Tuple, Flow)],
     ) -> Result<(), ApiError> {
-        let now = Instant::now();
+        let (now, jiffies) = (Instant::now(), self.jiffies()?);
         let mut rate = 0;
         let mut next: Vec<&(Tuple, Flow)> = Vec::new();
         for entry in silent {
-            let Some(Orders { force: Some(most), .. }) = orders.get(&entry.1.backend) else {
-                continue;
+            let Some(order) = orders.get(&entry.1.backend) else { continue };
+            let without_data = self.clock.age(entry.1.last_data, jiffies);
+            let most = match (order.force, order.reset_after) {
+                (Some(most), _) => most,
+                (None, Some(after)) if without_data >= after => RESETS,
+                _ => continue,
             };
-            rate = rate.max(*most);
+            rate = rate.max(most);
             let told = prober.ending.get(&entry.0).filter(|ending| {
                 ending.tag == FlowWord(entry.1.state).tag()
                     && (ending.times >= ENDINGS
@@ -210,7 +220,6 @@ impl Daemon {
                 next.push(entry);
             }
         }
-        let jiffies = self.jiffies()?;
         next.sort_by_key(|(tuple, flow)| {
             let (client, _) = prober.ends(tuple, FlowWord(flow.state));
             let silence = self.clock.age(flow.last_data, jiffies);
@@ -290,13 +299,19 @@ fn orders(state: &State) -> HashMap<u32, Orders> {
                 let drain = instance.drain.as_ref().or(version.drain.as_ref());
                 let closed = !version.open() || !instance.in_ring();
                 let force = drain.and_then(forced);
-                if closed && (rhythm.is_some() || force.is_some()) {
-                    orders.insert(instance.backend, Orders { rhythm, force });
+                let reset_after = drain.and_then(|_| reset_after(settings.keepalive_only));
+                let order = Orders { rhythm, force, reset_after };
+                if closed && (rhythm.is_some() || force.is_some() || reset_after.is_some()) {
+                    orders.insert(instance.backend, order);
                 }
             }
         }
     }
     orders
+}
+
+fn reset_after(keepalive_only: KeepaliveOnly) -> Option<Duration> {
+    (keepalive_only.action() == OnKeepalive::Reset).then(|| keepalive_only.after())
 }
 
 /// How many connections a second a drain may end by now.

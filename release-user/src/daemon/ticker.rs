@@ -90,6 +90,7 @@ impl Daemon {
             }
         }
         lock(&self.idle).retain(|target| draining.contains(target));
+        lock(&self.declines).retain(|target, _| draining.contains(target));
         reported.overdue.retain(|target| draining.contains(target));
         reported.due.retain(|target, _| draining.contains(target));
         Ok(())

@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn stalled() {
         let looks = (0..100).map(|second| (second, if second < 10 { 20 - second } else { 11 }));
-        assert_eq!(decline(looks), Outlook::NotConverging { for_s: 89 });
+        assert_eq!(decline(looks), Outlook::NotConverging { for_s: 90 });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::error::Invalid;
 use super::super::evidence::{Sockets, absolute};
 use super::super::forwarding::{PortRange, Quic, ServerId};
 use super::super::numbers::{duration_in, in_range};
-use super::super::policy::{Drain, Limits, Probes};
+use super::super::policy::{Drain, KeepaliveOnly, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Node};
 use super::super::settings::OnDrain;
@@ -14,6 +14,7 @@ use super::super::types::Name;
 use super::{choice, count};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// Lists with the version that each is for.
 pub(in super::super) type ByVersion<T> = Vec<(Name, At<Vec<At<T>>>)>;
@@ -57,6 +58,20 @@ pub(super) fn read_drain(node: &Node<'_>) -> Result<DraftDrain, Invalid> {
             .hint("(samples - 1) x every is the time that each verdict takes"));
     }
     Ok(DraftDrain { drain, sessions })
+}
+
+pub(super) fn read_keepalive_only(node: &Node<'_>) -> Result<KeepaliveOnly, Invalid> {
+    let mut fields = node.table()?;
+    let default = KeepaliveOnly::default();
+    let longest = Duration::from_secs(7 * 86_400);
+    let keepalive_only = KeepaliveOnly {
+        after: fields.or("after", default.after, |node| {
+            duration_in(node.duration()?, Duration::from_secs(1), longest)
+        }),
+        action: fields.or("action", default.action, choice),
+    };
+    fields.finish();
+    Ok(keepalive_only)
 }
 
 pub(super) fn read_probes(node: &Node<'_>) -> Result<Probes, Invalid> {

@@ -7,7 +7,7 @@ use super::super::forwarding::{Quic, ServerId};
 use super::super::numbers::{
     IdleTimeout, InstanceWeight, SessionTimeout, UdpTimeout, UnrepliedTimeout, Weight,
 };
-use super::super::policy::{Limits, Probes};
+use super::super::policy::{KeepaliveOnly, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Fields, Node};
 use super::super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
@@ -40,6 +40,7 @@ pub(in super::super) struct DraftService {
     pub when_full: WhenFull,
     pub drain: DraftDrain,
     pub probes: Option<At<Probes>>,
+    pub keepalive_only: Option<At<KeepaliveOnly>>,
     pub snat: Option<At<DraftSnat>>,
     pub tunnel: Option<At<DraftTunnel>>,
     pub quic: Option<At<Quic>>,
@@ -124,6 +125,7 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         when_full: fields.or("when_full", WhenFull::default(), choice),
         drain: fields.or("drain", DraftDrain::default(), options::read_drain),
         probes: fields.optional("probes", options::read_probes),
+        keepalive_only: fields.optional("keepalive_only", options::read_keepalive_only),
         snat: fields.optional("snat", options::read_snat),
         tunnel: fields.optional("tunnel", options::read_tunnel),
         quic: fields.optional("quic", options::read_quic),

@@ -47,6 +47,7 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         when_full: draft.when_full,
         drain: draft.drain.drain,
         probes: or_default(draft.probes),
+        keepalive_only: or_default(draft.keepalive_only),
         ring_size: draft.ring_size,
         versions: draft
             .versions
