@@ -178,6 +178,11 @@ impl Mode {
         matches!(self, Self::Nat | Self::Snat | Self::Local)
     }
 
+    /// Whether the instances' replies do not pass here.
+    pub const fn is_one_way(self) -> bool {
+        matches!(self, Self::Dsr | Self::Ipip | Self::Gue)
+    }
+
     /// Whether packets travel inside others: an instance can then be of another family than the
     /// frontend.
     pub const fn is_tunnel(self) -> bool {

@@ -7,7 +7,7 @@ use release_common::abi::Split;
 use super::core::Daemon;
 use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
-use crate::config::{Mode, Protocol};
+use crate::config::Protocol;
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
 use crate::verdict::judge::{Facts, Judgement, judge};
@@ -136,7 +136,7 @@ impl Daemon {
         let mut sockets = inquiry.as_ref().map(Inquiry::begin);
         // Unless what the table has live may be over.
         let busy = live.active + live.embryonic > 0;
-        let seen = inquiry.is_none() || !one_way(&subject.service);
+        let seen = inquiry.is_none() || !subject.service.settings.mode.is_one_way();
         let rounds = if busy && seen { 1 } else { drain.samples() };
         for round in 0..rounds {
             if round > 0 {
@@ -207,7 +207,7 @@ impl Daemon {
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
             sockets,
-            one_way: one_way(&subject.service),
+            one_way: subject.service.settings.mode.is_one_way(),
         })
     }
 
@@ -283,11 +283,6 @@ impl Daemon {
         );
         Ok(receipt)
     }
-}
-
-/// Whether only the clients' half of its flows passes here.
-fn one_way(service: &ServiceState) -> bool {
-    matches!(service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue)
 }
 
 /// A boot id as the kernel writes it.

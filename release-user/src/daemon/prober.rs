@@ -11,7 +11,6 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
 use super::core::{Daemon, lock};
-use super::warnings::one_way;
 use crate::api::types::ApiError;
 use crate::config::{KeepaliveOnly, OnKeepalive};
 use crate::control::state::{DrainState, State};
@@ -113,10 +112,10 @@ impl Daemon {
         let state = self.state().await;
         let orders = orders(&state);
         let mut prober = lock(&self.prober);
-        if orders.is_empty() && prober.due.is_empty() {
+        let waits = prober.watches.values().any(Watch::is_asking) || !prober.ending.is_empty();
+        if orders.is_empty() && prober.due.is_empty() && !waits {
             let now = Instant::now();
             prober.watches.retain(|_, watch| watch.settled_within(OF_LATE, now));
-            prober.ending.clear();
             return Ok(());
         }
         let mut silent = Vec::new();
@@ -132,6 +131,7 @@ impl Daemon {
         let known: HashMap<&Tuple, FlowWord> =
             silent.iter().map(|(tuple, flow)| (tuple, FlowWord(flow.state))).collect();
         let lives = |tuple: &Tuple, tag: u32| known.get(tuple).is_some_and(|w| w.tag() == tag);
+        self.forget(&mut prober, &known)?;
         prober.ending.retain(|tuple, ending| lives(tuple, ending.tag));
         let now = Instant::now();
         prober.watches.retain(|tuple, watch| match known.get(tuple) {
@@ -143,6 +143,24 @@ impl Daemon {
         due.retain(|tuple, _| {
             known.contains_key(tuple) && !watches.get(tuple).is_some_and(Watch::is_resting)
         });
+        Ok(())
+    }
+
+    /// Takes the marks off flows that are none of our business any more: their instance takes new
+    /// flows again.
+    fn forget(
+        &self,
+        prober: &mut Prober,
+        known: &HashMap<&Tuple, FlowWord>,
+    ) -> Result<(), ApiError> {
+        let asked = prober.watches.iter().filter(|(_, watch)| watch.is_asking());
+        let marked = asked.map(|(tuple, _)| tuple).chain(prober.ending.keys());
+        let gone: Vec<Tuple> = marked.filter(|tuple| !known.contains_key(tuple)).copied().collect();
+        // What has closed meanwhile keeps its marks, and needs none.
+        self.programs.mark(&gone, Marks::default())?;
+        for tuple in &gone {
+            prober.watches.remove(tuple);
+        }
         Ok(())
     }
 
@@ -290,7 +308,7 @@ fn orders(state: &State) -> HashMap<u32, Orders> {
     let mut orders = HashMap::new();
     for service in &state.services {
         let settings = &service.settings;
-        if one_way(settings.mode) || !settings.conversation.tracks_flows() {
+        if settings.mode.is_one_way() || !settings.conversation.tracks_flows() {
             continue;
         }
         let rhythm = settings.probes.enabled().then(|| settings.probes.rhythm());

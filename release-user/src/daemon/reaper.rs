@@ -8,7 +8,6 @@ use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
 use super::core::{Daemon, lock};
-use super::warnings::one_way;
 use crate::api::types::ApiError;
 use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
@@ -86,7 +85,7 @@ impl Daemon {
         instances
             .map(|(service, _, instance)| {
                 let Settings { timeouts, probes, mode, .. } = &service.settings;
-                let probes = probes.enabled() && !one_way(*mode);
+                let probes = probes.enabled() && !mode.is_one_way();
                 let rhythm = probes.then(|| service.settings.probes.rhythm());
                 (instance.backend, Limits { timeouts: *timeouts, rhythm })
             })

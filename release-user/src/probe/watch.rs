@@ -66,6 +66,11 @@ impl Watch {
         self.tag == word.tag()
     }
 
+    /// Whether an answer is waited for.
+    pub const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Whether both ends have been settled, and no question is under way.
     pub fn is_resting(&self) -> bool {
         self.asked.is_none() && self.settled.is_some()
@@ -103,7 +108,7 @@ impl Watch {
         // It speaks by itself: who, does not matter. What is silent then is asked another time.
         if silence < since {
             self.rest(now);
-            return None;
+            return Some(Marks(marks.0 & Marks::FORCED.0));
         }
         let answered = Marks::ANSWERED_CLIENT.with(Marks::ANSWERED_SERVER);
         if marks.has(answered) {
@@ -122,7 +127,8 @@ impl Watch {
                 }
             }
             self.rest(now);
-            return None;
+            // Nothing is an answer any more.
+            return Some(Marks(marks.0 & Marks::FORCED.0));
         }
         Some(self.ask(marks, now, self.tries))
     }
@@ -221,7 +227,7 @@ mod tests {
         let answered = Marks::ANSWERED_SERVER.with(Marks::ASKED_CLIENT);
         assert_eq!(scene.look(1, 11), Some(answered), "only who has not answered");
         assert_eq!(scene.look(2, 12), Some(answered));
-        assert_eq!(scene.look(3, 13), None);
+        assert_eq!(scene.look(3, 13), Some(Marks::default()), "nothing is an answer any more");
         assert_eq!(scene.ends(), (Liveness::Unreachable, Liveness::Alive));
         assert!(scene.watch.has_lost_an_end());
     }
@@ -232,7 +238,8 @@ mod tests {
         let mut scene = Scene::new();
         scene.look(0, 10);
         scene.look(1, 11);
-        assert_eq!(scene.look(4, 0), None);
+        assert_eq!(scene.look(4, 0), Some(Marks::default()));
+        assert_eq!(scene.look(5, 1), None);
         assert_eq!(scene.ends(), (Liveness::Unknown, Liveness::Unknown));
         assert!(!scene.watch.has_lost_an_end());
     }

@@ -70,6 +70,28 @@ const TIME_AND_QUANTITY: &[Case] = &[
         &["f.toml:7: service[web].session_timeout: 13days is out of range (1s to 12days)"],
     ),
     (
+        "probes out of range",
+        [T, r#"probes = { after = "0s", tries = 0, enabled = "yes" }"#, I],
+        &[
+            "f.toml:7: service[web].probes.enabled: expected true or false, found a string",
+            "f.toml:7: service[web].probes.after: 0s is out of range (1ms to 1h)",
+            "f.toml:7: service[web].probes.tries: 0 is out of range (1 to 100)",
+        ],
+    ),
+    (
+        "probes of UDP",
+        [U, "probes = { tries = 2 }", I],
+        &["f.toml:7: service[web].probes: no frontend is TCP (UDP flows end by udp_timeout)"],
+    ),
+    (
+        "what becomes of connections without data",
+        [T, r#"keepalive_only = { after = "8days", action = "kill" }"#, I],
+        &[
+            "f.toml:7: service[web].keepalive_only.after: 8days is out of range (1s to 7days)",
+            "f.toml:7: service[web].keepalive_only.action: unknown value \"kill\"",
+        ],
+    ),
+    (
         "TCP timeout of UDP",
         [U, r#"idle_timeout = "1h""#, I],
         &["f.toml:7: service[web].idle_timeout: no frontend is TCP (UDP flows have udp_timeout)"],
