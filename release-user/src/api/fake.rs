@@ -270,6 +270,13 @@ impl Api for Fake {
         }
     }
 
+    async fn receipts(&self, query: ReceiptQuery) -> Result<Vec<Receipt>, ApiError> {
+        self.note("receipts", &query);
+        let target = TargetQuery { service: query.service, target: "v1".into() };
+        let receipt = self.receipt(target).await?;
+        Ok(Vec::from_iter(query.id.is_none_or(|id| id == receipt.id).then_some(receipt)))
+    }
+
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
         self.note("explain", &query);
         Ok(Explanation {

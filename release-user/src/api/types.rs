@@ -317,6 +317,17 @@ pub struct DrainRequest {
     pub allow_empty: bool,
 }
 
+/// Which receipts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReceiptQuery {
+    /// Of this service.
+    pub service: String,
+    /// Only of this version name or instance id.
+    pub target: Option<String>,
+    /// Only the one of this number.
+    pub id: Option<u64>,
+}
+
 /// Names a version or an instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TargetQuery {

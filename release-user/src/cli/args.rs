@@ -298,6 +298,22 @@ pub(super) enum Idle {
     #[command(after_help = "Examples:
   releasectl idle receipt web v1 -o json > receipt.json")]
     Receipt(Target),
+    /// List the receipts written so far, newest first, or print one
+    #[command(after_help = "A receipt is intact if its hash is that of what it says.
+
+Examples:
+  releasectl idle receipts web
+  releasectl idle receipts web v1 -o jsonl
+  releasectl idle receipts web --id 3")]
+    Receipts {
+        /// The service
+        service: String,
+        /// Only of this version or instance
+        target: Option<String>,
+        /// Print the one of this number
+        #[arg(long, value_name = "N")]
+        id: Option<u64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

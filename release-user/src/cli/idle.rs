@@ -6,9 +6,12 @@ use super::output::to_stderr;
 use super::values::Output;
 use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, INTERRUPTED};
-use crate::api::types::{ApiError, ErrorCode, Evidence, IdleReport, Receipt, TargetQuery, Verdict};
+use crate::api::types::{
+    ApiError, ErrorCode, Evidence, IdleReport, Receipt, ReceiptQuery, TargetQuery, Verdict,
+};
 use crate::sockets::State;
 use crate::verdict::occupation::{Occupation, Outlook};
+use crate::verdict::receipt::hash;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -58,6 +61,56 @@ pub(super) async fn receipt(context: &mut Context, target: Target) -> Ended {
     let receipt = context.client.receipt(&query).await?;
     context.out.value(&receipt, |receipt, colours| receipt_text(receipt, explain, colours))?;
     Ok(DONE)
+}
+
+pub(super) async fn receipts(context: &mut Context, query: ReceiptQuery) -> Ended {
+    let receipts = context.client.receipts(&query).await?;
+    let Some(id) = query.id else {
+        context.out.list(&receipts, receipts_text)?;
+        return Ok(DONE);
+    };
+    let Some(receipt) = receipts.first() else {
+        let what = format!("receipt {id}: none of service {}", query.service);
+        let hint = format!("releasectl idle receipts {}", query.service);
+        return Err(ApiError::new(ErrorCode::Usage, what).hint(hint));
+    };
+    context.out.value(receipt, |receipt, colours| receipt_text(receipt, true, colours))?;
+    if is_intact(receipt) {
+        return Ok(DONE);
+    }
+    Err(ApiError::new(ErrorCode::Unknown, format!("receipt {id}: altered: its hash is another")))
+}
+
+fn is_intact(receipt: &Receipt) -> bool {
+    hash(receipt).is_ok_and(|hash| hash == receipt.hash)
+}
+
+fn receipts_text(receipts: &[Receipt], colours: bool) -> String {
+    let mut table = Table::new(&[
+        ("ID", Side::Right),
+        ("AT", Side::Left),
+        ("TARGET", Side::Left),
+        ("GENERATION", Side::Right),
+        ("FORCED", Side::Right),
+        ("EPOCH", Side::Right),
+        ("INTACT", Side::Left),
+    ]);
+    for receipt in receipts {
+        let Receipt { id, at, report, evidence_epoch, .. } = receipt;
+        let (word, paint) =
+            if is_intact(receipt) { ("yes", Paint::Plain) } else { ("no", Paint::Red) };
+        let cells = [
+            id.to_string(),
+            at.clone(),
+            report.target.clone(),
+            report.generation.to_string(),
+            report.counts.forced.to_string(),
+            evidence_epoch.to_string(),
+            word.to_owned(),
+        ];
+        table.row(paint, cells.into());
+    }
+    table.render(colours)
 }
 
 /// The error that a verdict stands for; none for `idle`.

@@ -24,7 +24,7 @@ mod wait;
 mod tests;
 
 use crate::api::client::Client;
-use crate::api::types::{ApiError, ErrorCode};
+use crate::api::types::{ApiError, ErrorCode, ReceiptQuery};
 use crate::paths::Paths;
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -112,6 +112,9 @@ impl Context {
                 idle::wait(self, target, timeout).await
             }
             Command::Idle(args::Idle::Receipt(target)) => idle::receipt(self, target).await,
+            Command::Idle(args::Idle::Receipts { service, target, id }) => {
+                idle::receipts(self, ReceiptQuery { service, target, id }).await
+            }
             Command::Instance(args::Instance::List) => flows::instances(self).await,
             Command::Maps(args::Maps::List) => maps::list(self),
             Command::Maps(args::Maps::Dump { map }) => maps::dump(self, &map),

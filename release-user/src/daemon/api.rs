@@ -8,7 +8,8 @@ use super::core::{Daemon, describe_weights};
 use super::events;
 use crate::api::types::{
     Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, Reloaded, ShiftRequest, Status, TargetQuery,
+    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status,
+    TargetQuery,
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
@@ -72,6 +73,15 @@ impl Api for Daemon {
 
     async fn receipt(&self, target: TargetQuery) -> Result<Receipt, ApiError> {
         self.write_receipt(&target).await
+    }
+
+    async fn receipts(&self, query: ReceiptQuery) -> Result<Vec<Receipt>, ApiError> {
+        let mut receipts = self.core.lock().await.store.receipts(&query.service)?;
+        receipts.retain(|receipt| {
+            query.target.as_ref().is_none_or(|target| *target == receipt.report.target)
+                && query.id.is_none_or(|id| id == receipt.id)
+        });
+        Ok(receipts)
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

@@ -113,6 +113,13 @@ web      v1       web-b     10.0.0.22:8080  active      12     993     991      
 ",
         ),
         (
+            "idle receipts web",
+            "\
+ID  AT                    TARGET  GENERATION  FORCED  EPOCH  INTACT
+ 3  2026-01-01T00:00:00Z  v1               7       0      1  no
+",
+        ),
+        (
             "idle receipt web v1",
             "\
 receipt 3 of 2026-01-01T00:00:00Z
