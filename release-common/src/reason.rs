@@ -40,6 +40,8 @@ reasons! {
     SynRepeated => "syn_repeated",
     /// A mid-flow packet without an entry was tried on an instance.
     Tried => "tried",
+    /// Dropped: the answer to a probe of this tool, taken as evidence.
+    ProbeAnswered => "probe_answered",
     /// Passed: shorter than the headers it announces.
     Truncated => "truncated",
     /// Passed: neither IPv4 nor IPv6, behind one VLAN tag at most.

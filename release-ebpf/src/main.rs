@@ -6,7 +6,8 @@
 //! * `release_tc` – replies of instances on this host, on their way out, likewise;
 //! * `release_explain` – the same journey, changing nothing;
 //! * `release_reap`, `release_reap6` – run by user space over batches of keys: expiry without races,
-//!   and the clock.
+//!   and the clock;
+//! * `release_mark`, `release_mark6` – likewise: probes and orders noted on flows.
 //!
 //! What decides is in `release-common`; here are map statics, context access and helpers.
 #![no_std]
@@ -18,6 +19,8 @@ mod egress;
 mod frame;
 mod journey;
 mod maps;
+mod mark;
+mod order;
 mod reap;
 mod route;
 mod tables;
@@ -181,17 +184,29 @@ egress!(release_tc;
 /// Entry point for user space, see [`reap`].
 #[xdp]
 pub fn release_reap(ctx: XdpContext) -> u32 {
-    reaped(reap::run4(&XdpFrame::new(ctx.ctx)))
+    carried_out(reap::run4(&XdpFrame::new(ctx.ctx)))
 }
 
 /// Entry point for user space, see [`reap`].
 #[xdp]
 pub fn release_reap6(ctx: XdpContext) -> u32 {
-    reaped(reap::run6(&XdpFrame::new(ctx.ctx)))
+    carried_out(reap::run6(&XdpFrame::new(ctx.ctx)))
+}
+
+/// Entry point for user space, see [`mark`].
+#[xdp]
+pub fn release_mark(ctx: XdpContext) -> u32 {
+    carried_out(mark::run4(&XdpFrame::new(ctx.ctx)))
+}
+
+/// Entry point for user space, see [`mark`].
+#[xdp]
+pub fn release_mark6(ctx: XdpContext) -> u32 {
+    carried_out(mark::run6(&XdpFrame::new(ctx.ctx)))
 }
 
 #[inline(always)]
-fn reaped(done: Option<()>) -> u32 {
+fn carried_out(done: Option<()>) -> u32 {
     match done {
         Some(()) => xdp_action::XDP_PASS,
         None => xdp_action::XDP_ABORTED,

@@ -6,8 +6,8 @@
 
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use release_common::abi::{
-    Be32, Embryo, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, Reap, SessionKey, SessionWord,
-    SnatKey, UserCounters, reap_op, reap_result,
+    Addr6, Be32, Embryo, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, SessionKey, SessionWord,
+    SnatKey, UserCounters, reap_op,
 };
 use release_common::packet::{Packet, View};
 use release_common::shared::Shared;
@@ -15,21 +15,18 @@ use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use crate::frame::XdpFrame;
 use crate::maps::{self, FamilyMaps, shared};
+use crate::order::{HEAD, KEY4, KEY6, Order};
 
-const HEAD: usize = size_of::<Reap>();
-const KEY4: usize = size_of::<FlowKey<Be32>>();
-const KEY6: usize = size_of::<FlowKey<release_common::abi::Addr6>>();
 const SESSION_KEY: usize = size_of::<SessionKey>();
 
-/// Carries out the order in the frame on IPv4's tables, or on those without a family, see [`Reap`].
+/// Carries out the order in the frame on IPv4's tables, or on those without a family, see [`Order`].
 #[inline(always)]
 pub fn run4(frame: &XdpFrame) -> Option<()> {
     let order = Order::read(frame)?;
     match order.op {
         reap_op::CLOCK => clock(frame),
-        reap_op::SESSIONS => each::<SESSION_KEY, SessionKey>(frame, &order, |key| {
-            end_session(key, order.now, order.limits.live)
-        }),
+        reap_op::SESSIONS => order
+            .each::<SESSION_KEY, SessionKey>(frame, |key| end_session(key, order.now, order.limit)),
         _ => run::<KEY4, Be32>(frame, &order),
     }
 }
@@ -37,26 +34,7 @@ pub fn run4(frame: &XdpFrame) -> Option<()> {
 /// Carries out the order in the frame on IPv6's tables.
 #[inline(always)]
 pub fn run6(frame: &XdpFrame) -> Option<()> {
-    run::<KEY6, release_common::abi::Addr6>(frame, &Order::read(frame)?)
-}
-
-/// What user space wants.
-struct Order {
-    op: u32,
-    count: u32,
-    limits: Limits,
-    now: u32,
-}
-
-impl Order {
-    #[inline(always)]
-    fn read(frame: &XdpFrame) -> Option<Self> {
-        let head: View<'_, HEAD> = frame.view(0)?;
-        // SAFETY: no arguments.
-        let now = unsafe { bpf_jiffies64() } as u32;
-        let limits = Limits { live: head.be32::<8>().0, closed: head.be32::<12>().0 };
-        Some(Self { op: head.be32::<0>().0, count: head.be32::<4>().0, limits, now })
-    }
+    run::<KEY6, Addr6>(frame, &Order::read(frame)?)
 }
 
 #[inline(always)]
@@ -69,41 +47,21 @@ fn clock(frame: &XdpFrame) -> Option<()> {
     Some(())
 }
 
-/// Hands each key to `done` and writes down what that says.
-#[inline(always)]
-fn each<const KEY: usize, K: bytemuck::Pod>(
-    frame: &XdpFrame,
-    order: &Order,
-    done: impl Fn(&K) -> bool,
-) -> Option<()> {
-    for index in 0..Reap::BYTES / KEY {
-        if index as u32 >= order.count {
-            break;
-        }
-        let view: View<'_, KEY> = frame.view(HEAD + index * KEY)?;
-        let key: K = view.pod();
-        let result = if done(&key) { reap_result::DONE } else { reap_result::KEPT };
-        let last: View<'_, 1> = frame.view(HEAD + index * KEY + KEY - 1)?;
-        last.set_u8::<0>(result);
-    }
-    Some(())
-}
-
 #[inline(always)]
 fn run<const KEY: usize, A: FamilyMaps>(frame: &XdpFrame, order: &Order) -> Option<()>
 where
     FlowKey<A>: bytemuck::Pod,
     SnatKey<A>: bytemuck::Pod,
 {
-    let (now, limits) = (order.now, order.limits);
+    let (now, limits) = (order.now, Limits { live: order.limit, closed: order.linger });
     match order.op {
-        reap_op::CLAIM => each::<KEY, FlowKey<A>>(frame, order, |key| claim(key, now, limits)),
-        reap_op::REAP => each::<KEY, FlowKey<A>>(frame, order, |key| reap(key, now, limits)),
+        reap_op::CLAIM => order.each::<KEY, FlowKey<A>>(frame, |key| claim(key, now, limits)),
+        reap_op::REAP => order.each::<KEY, FlowKey<A>>(frame, |key| reap(key, now, limits)),
         reap_op::EMBRYOS => {
-            each::<KEY, FlowKey<A>>(frame, order, |key| reap_embryo(key, now, limits.live))
+            order.each::<KEY, FlowKey<A>>(frame, |key| reap_embryo(key, now, limits.live))
         }
         reap_op::SNAT => {
-            each::<KEY, SnatKey<A>>(frame, order, |key| free_port(key, now, limits.live))
+            order.each::<KEY, SnatKey<A>>(frame, |key| free_port(key, now, limits.live))
         }
         _ => None,
     }

@@ -3,6 +3,7 @@
 //! * [`config`] – what exists; [`control`] – where traffic goes, and bringing the maps to it;
 //! * [`placement`] – rings and splits; [`verdict`] – whether an instance may stop;
 //! * [`kernel`] – the only module that touches BPF; [`net`] – the host around it;
+//! * [`sockets`] – what the kernel on an instance's host has for it;
 //! * [`store`] – what survives a restart; [`daemon`] – all of that at work;
 //! * [`api`], [`cli`] – how people and scripts reach it; [`inspect`] – without a daemon.
 
@@ -17,5 +18,7 @@ pub mod kernel;
 pub mod net;
 pub mod paths;
 pub mod placement;
+pub mod probe;
+pub mod sockets;
 pub mod store;
 pub mod verdict;

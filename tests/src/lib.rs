@@ -6,6 +6,7 @@
 //! traffic never leaves the namespaces that this crate makes.
 
 pub mod capture;
+pub mod certificates;
 pub mod command;
 pub mod demo;
 pub mod drive;

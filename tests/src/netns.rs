@@ -142,6 +142,29 @@ impl Netns {
             .with_context(|| format!("cannot set {} to {value}", path.display()))
     }
 
+    /// Drops what matches an nftables rule, at hook `input` or `output`.
+    ///
+    /// # Errors
+    /// As [`Netns::run`].
+    pub fn block(&self, hook: &str, rule: &str) -> Result<()> {
+        for line in [
+            "add table inet away".to_owned(),
+            format!("add chain inet away {hook} {{ type filter hook {hook} priority 0 ; }}"),
+            format!("add rule inet away {hook} {rule} drop"),
+        ] {
+            self.run("nft", &line)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything pass that [`Netns::block`] dropped.
+    ///
+    /// # Errors
+    /// As [`Netns::run`].
+    pub fn unblock(&self) -> Result<()> {
+        self.run("nft", "delete table inet away").map(drop)
+    }
+
     /// Runs a closure on a thread of its own inside the namespace and returns its result; a panic
     /// in it goes on here. Sockets that it opens stay inside wherever they are used later.
     ///

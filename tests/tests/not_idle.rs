@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use release_cases::frames::{Segment, flags};
-use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, eventually, send};
 use release_tests::sockets::send_packet;
 use release_tests::topology::{Balancer, FRONTEND, SERVICE, Topology, TopologySpec};
@@ -29,18 +28,6 @@ fn stays(lb: &Balancer, verdict: &str, why: &str) {
             Err(error) => panic!("{error:#}"),
         }
     }
-}
-
-/// Puts an nftables chain into a namespace that drops what matches.
-fn block(namespace: &Netns, hook: &str, rule: &str) -> Result<()> {
-    for line in [
-        "add table ip away".to_owned(),
-        format!("add chain ip away {hook} {{ type filter hook {hook} priority 0 ; }}"),
-        format!("add rule ip away {hook} {rule} drop"),
-    ] {
-        namespace.run("nft", &line)?;
-    }
-    Ok(())
 }
 
 #[test]
@@ -125,7 +112,7 @@ fn a_client_that_vanished_is_busy_then_unknown() {
     let mut pair = topology.pair(&listener).unwrap();
     lb.releasectl_ok(&["shift", SERVICE, "v1=0", "v2=100"]).unwrap();
     // Nothing comes from it any more, no FIN and no RST.
-    block(&topology.client, "output", "ip daddr 10.1.0.100").unwrap();
+    topology.client.block("output", "ip daddr 10.1.0.100").unwrap();
     stays(lb, "busy", "1 active flow");
     let mut last = lb.verdict("v1").unwrap();
     eventually(Duration::from_secs(9), "expired", || {
@@ -137,7 +124,7 @@ fn a_client_that_vanished_is_busy_then_unknown() {
     stays(lb, "unknown", "ended by a timer");
 
     // It was there all the time: the flow is taken over again, by the same instance.
-    topology.client.run("nft", "delete table ip away").unwrap();
+    topology.client.unblock().unwrap();
     pair.talk().unwrap();
     assert_eq!(lb.counter("v1-1", "adopted").unwrap(), 1);
     let said = lb.verdict("v1").unwrap();
@@ -155,7 +142,7 @@ fn a_handshake_alone_is_busy() {
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let _listener = topology.backends[0].listen().unwrap();
     // The SYN goes out, the SYN-ACK never arrives.
-    block(&topology.client, "input", "tcp sport 80").unwrap();
+    topology.client.block("input", "tcp sport 80").unwrap();
     let frontend = SocketAddr::V4(FRONTEND);
     let error = topology.client.connect(frontend, Duration::from_millis(200)).unwrap_err();
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);

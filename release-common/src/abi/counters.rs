@@ -41,6 +41,8 @@ pub struct Counters {
     pub datagrams: u64,
     /// QUIC connections that came from another address; begun as `trials`.
     pub migrated: u64,
+    /// Closed by a RST after the operator ordered it.
+    pub forced: u64,
     /// Packets, both directions.
     pub packets: u64,
     /// Bytes of those (IP length).
@@ -63,8 +65,6 @@ pub struct UserCounters {
     pub expired: u64,
     /// UDP flows removed because they were silent for their timeout, which is how they end.
     pub timed_out: u64,
-    /// Live flows reset on the operator's order.
-    pub forced: u64,
     /// Closed entries removed after lingering.
     pub purged: u64,
     /// Embryos removed because they were too old.
@@ -106,8 +106,6 @@ shared_fields!(UserCounters {
     expired => expired: u64,
     /// UDP flows removed after their timeout.
     timed_out => timed_out: u64,
-    /// Live flows reset on the operator's order.
-    forced => forced: u64,
     /// Closed entries removed after lingering.
     purged => purged: u64,
     /// Embryos removed because they were too old.

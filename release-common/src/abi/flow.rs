@@ -166,7 +166,8 @@ unsafe impl Pod for FragmentOf<super::Be32> {}
 // SAFETY: as above.
 unsafe impl Pod for FragmentOf<super::Addr6> {}
 
-/// Head of the packet handed to a reaper program; keys follow.
+/// Head of the packet handed to a reaper program; keys follow. For `release_mark` nothing but `count`
+/// counts, and in place of `limit` the new [`crate::tcp::word::Marks`].
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable, Default)]
 pub struct Reap {

@@ -356,13 +356,14 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
     use crate::abi::event_kind;
     use crate::tcp::lifecycle::Step;
     let (counter, change, kind) = match step {
-        Step::None => return,
+        Step::None | Step::Answer => return,
         Step::Unverified => {
             tables.count(flow.backend().get(), Counter::Unverified);
             return;
         }
         Step::ClosedFin => (Counter::ClosedFin, -1, event_kind::CLOSED),
         Step::ClosedRst => (Counter::ClosedRst, -1, event_kind::CLOSED),
+        Step::Forced => (Counter::Forced, -1, event_kind::CLOSED),
         Step::Reopened => (Counter::Reopened, 1, event_kind::REOPENED),
     };
     let (backend, generation) = (flow.backend().get(), flow.generation().get());

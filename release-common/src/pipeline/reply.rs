@@ -41,6 +41,9 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
                 udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             } else if headers.ip.ttl > 1 || !mode::routed(who.service.mode) {
                 let step = observe(flow, End::Server, headers, tables.now() as u32);
+                if matches!(step, Step::Answer) {
+                    return Some(Decision::drop(Reason::ProbeAnswered));
+                }
                 count_step(tables, &key, flow, step);
             }
             return Some(to_client(tables, &key, flow.backend().get()));

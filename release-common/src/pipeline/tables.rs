@@ -80,6 +80,8 @@ pub enum Counter {
     Datagrams,
     /// `migrated`
     Migrated,
+    /// `forced`
+    Forced,
 }
 
 /// New flows that a service refuses, as indices of 64-bit fields in

@@ -7,7 +7,7 @@ use crate::abi::{Embryo, Flow, FlowKey, mode};
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::{mark_restart, observe};
+use crate::tcp::lifecycle::{Step, mark_restart, observe};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Furthest a handshake's last acknowledgement may be ahead of either SYN: what the other end can
@@ -170,6 +170,9 @@ fn tracked<A: Ip, T: FamilyTables<A>>(
     let arrives = segment.ip.ttl > 1 || !FlowWord(flow.state().get()).routed();
     if arrives && !segment.has(flag::SYN) {
         let step = observe(flow, End::Client, segment, tables.now() as u32);
+        if matches!(step, Step::Answer) {
+            return Decision::drop(Reason::ProbeAnswered);
+        }
         count_step(tables, key, flow, step);
     }
     to_flow(flow, Reason::Forwarded)

@@ -9,7 +9,7 @@
 //! acknowledgement of something that was sent.
 
 use super::after;
-use super::word::{End, FlowWord, Phase};
+use super::word::{End, FlowWord, Marks, Phase};
 use crate::abi::{Flow, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::shared::{Field, Shared};
@@ -27,8 +27,12 @@ pub enum Step {
     ClosedFin,
     /// An acceptable RST was seen.
     ClosedRst,
+    /// The same, of a flow that the operator wants ended.
+    Forced,
     /// Valid traffic showed that a closed flow lives.
     Reopened,
+    /// Nothing to count: the answer to a probe. It goes no further.
+    Answer,
 }
 
 /// How far behind the receiver's acknowledgement a retransmission may start, in bytes. An old
@@ -118,6 +122,7 @@ impl Step {
     #[inline(always)]
     pub const fn between(before: FlowWord, now: FlowWord) -> Self {
         match (before.is_live(), now.is_live(), now.phase()) {
+            (true, false, Phase::ClosedRst) if before.marks().has(Marks::FORCED) => Self::Forced,
             (true, false, Phase::ClosedRst) => Self::ClosedRst,
             (true, false, _) => Self::ClosedFin,
             (false, true, _) => Self::Reopened,
@@ -195,6 +200,15 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
     let peer = if word.one_way() { unseen_peer(&me, segment) } else { theirs.get() };
     let facts = judge(word, from, &me, &peer, segment).unwrap_or(NOTHING);
     let facts = Facts::from_bits(forget(facts.bits(), word.0));
+    if word.asked(from) {
+        let answers = answers(word, from, &me, &peer, segment, facts);
+        // Where another CPU was faster, this was not needed: something else came from this end.
+        if forget(u64::from(answers), word.0) != 0
+            && flow.state().swap_if(word.0, word.with_answer(from).0)
+        {
+            return Step::Answer;
+        }
+    }
     // Packets that fit nothing keep no entry alive, and a client's none that is closed.
     let counts = (facts.alive || facts.reset) && (word.is_live() || matches!(from, End::Server));
     if counts {
@@ -209,6 +223,33 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
         Step::None if !facts.alive && !facts.reset => Step::Unverified,
         step => step,
     }
+}
+
+/// Whether a segment is what a probe is answered with (RFC 9293 §3.10.7.4): an acknowledgement of
+/// all that was sent, and said before, without data or a larger window.
+#[inline(always)]
+const fn answers<A: Ip>(
+    word: FlowWord,
+    from: End,
+    me: &Side,
+    peer: &Side,
+    segment: &Headers<A>,
+    facts: Facts,
+) -> bool {
+    let to = match from {
+        End::Client => End::Server,
+        End::Server => End::Client,
+    };
+    let next = me.next.wrapping_add(word.fin_seen(from) as u32);
+    let edge = segment.ack.wrapping_add((segment.window as u32) << word.scale(from));
+    facts.alive
+        && word.step(from, facts).0 == word.revived().0
+        && segment.payload() == 0
+        && !segment.has(flag::FIN)
+        && segment.seq == next
+        && segment.ack == me.ack
+        && segment.ack == peer.next.wrapping_add(word.fin_seen(to) as u32)
+        && !after(edge, me.edge)
 }
 
 /// Stores what a valid segment says of its sender. Returns whether it carried new data.

@@ -50,7 +50,7 @@ proptest! {
             match Step::between(word, next) {
                 Step::ClosedFin | Step::ClosedRst => live -= 1,
                 Step::Reopened => live += 1,
-                Step::None | Step::Unverified => {}
+                Step::None | Step::Unverified | Step::Answer | Step::Forced => {}
             }
             prop_assert_eq!(live, i32::from(next.is_live()));
             prop_assert!(!next.dying());

@@ -24,7 +24,7 @@ pub enum Phase {
 /// Bits 0–1 phase · 4 client's FIN seen · 5 server's FIN seen · 6 client's FIN acknowledged ·
 /// 7 server's FIN acknowledged · 8 dying · 9 restart · 10 replied (UDP) ·
 /// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 16–19 client's window scale ·
-/// 20–23 server's window scale · 32–63 tag.
+/// 20–23 server's window scale · 24–28 user space's [`Marks`] · 32–63 tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowWord(pub u64);
 
@@ -41,7 +41,39 @@ const QUIC: u64 = 1 << 14;
 const BOTH_ACKED: u64 = 3 << FIN_ACKED;
 const CLIENT_SCALE: u32 = 16;
 const SERVER_SCALE: u32 = 20;
+const MARKS: u32 = 24;
 const TAG: u32 = 32;
+
+/// What user space notes on a flow, and the packet path answers there: probes of silent ends, and
+/// the operator's order to end it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Marks(pub u32);
+
+impl Marks {
+    /// A probe was sent to the client: its bare acknowledgement is the answer, and goes no further.
+    pub const ASKED_CLIENT: Self = Self(1);
+    /// A probe was sent to the server.
+    pub const ASKED_SERVER: Self = Self(1 << 1);
+    /// The client answered.
+    pub const ANSWERED_CLIENT: Self = Self(1 << 2);
+    /// The server answered.
+    pub const ANSWERED_SERVER: Self = Self(1 << 3);
+    /// It is to end: a RST that closes it counts as `forced`.
+    pub const FORCED: Self = Self(1 << 4);
+    const ALL: u32 = 31;
+
+    /// All of both.
+    #[inline(always)]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// Whether all of `these` are set.
+    #[inline(always)]
+    pub const fn has(self, these: Self) -> bool {
+        self.0 & these.0 == these.0
+    }
+}
 
 /// Which end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -224,6 +256,32 @@ impl FlowWord {
             End::Server => SERVER_SCALE,
         };
         (self.0 >> at & 15) as u32
+    }
+
+    /// User space's marks.
+    #[inline(always)]
+    pub const fn marks(self) -> Marks {
+        Marks((self.0 >> MARKS) as u32 & Marks::ALL)
+    }
+
+    /// The word with these marks, and no others.
+    #[inline(always)]
+    pub const fn with_marks(self, marks: Marks) -> Self {
+        let marks = (marks.0 & Marks::ALL) as u64;
+        Self(self.0 & !((Marks::ALL as u64) << MARKS) | marks << MARKS)
+    }
+
+    /// Whether a probe of `end` is unanswered.
+    #[inline(always)]
+    pub const fn asked(self, end: End) -> bool {
+        self.0 & 1 << (MARKS + end as u32) != 0
+    }
+
+    /// The word after `end` answered its probe.
+    #[inline(always)]
+    pub const fn with_answer(self, end: End) -> Self {
+        let asked = 1 << (MARKS + end as u32);
+        Self(self.revived().0 & !asked | asked << 2)
     }
 
     /// Incarnation tag.

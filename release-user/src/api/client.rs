@@ -2,7 +2,8 @@
 
 use super::types::{
     ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, Reloaded, ShiftRequest, Status, TargetQuery,
+    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status,
+    TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
 use bytes::Bytes;
@@ -128,6 +129,14 @@ impl Client {
     /// Writes a receipt; refused unless the verdict is `idle`.
     pub async fn receipt(&self, target: &TargetQuery) -> Result<Receipt> {
         self.post("receipt", target).await
+    }
+
+    /// Receipts written so far, newest first.
+    pub async fn receipts(&self, query: &ReceiptQuery) -> Result<Vec<Receipt>> {
+        let id = query.id.map(|id| id.to_string());
+        let target = query.target.as_deref();
+        let parts = [("service", Some(&*query.service)), ("target", target), ("id", id.as_deref())];
+        self.get("receipts", &parts).await
     }
 
     /// Reads the configuration again.

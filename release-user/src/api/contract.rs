@@ -2,7 +2,7 @@
 
 use super::types::{
     ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery, IdleReport,
-    InForce, InstanceLine, Receipt, Reloaded, ShiftRequest, Status, TargetQuery,
+    InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status, TargetQuery,
 };
 
 /// What the daemon offers; the server is generic over it.
@@ -44,6 +44,11 @@ pub trait Api: Send + Sync + 'static {
         &self,
         target: TargetQuery,
     ) -> impl Future<Output = Result<Receipt, ApiError>> + Send;
+    /// Receipts written so far, newest first.
+    fn receipts(
+        &self,
+        query: ReceiptQuery,
+    ) -> impl Future<Output = Result<Vec<Receipt>, ApiError>> + Send;
     /// Where a packet would go.
     fn explain(
         &self,

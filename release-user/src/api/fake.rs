@@ -1,6 +1,7 @@
 //! A daemon of fixed answers, for tests.
 
 use super::types::*;
+use crate::verdict::occupation::{Occupation, Outlook};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,6 +84,14 @@ pub(crate) fn report(verdict: Verdict) -> IdleReport {
             closing: 3,
             ..IdleCounts::default()
         },
+        sockets: None,
+        busy_with: busy.then_some(Occupation {
+            with_data: 3,
+            keepalive_only: 9,
+            half_closed: 1,
+            client_unreachable: 2,
+        }),
+        outlook: busy.then_some(Outlook::Converging { from_s: 40, to_s: 200 }),
         oldest_flow_s: busy.then_some(242),
         last_packet_age_ms: Some(412),
     }
@@ -186,6 +195,8 @@ impl Api for Fake {
             age_s: 242.4,
             last_packet_age_ms: 412,
             last_data_age_ms: 61_000,
+            client_end: "alive".to_owned(),
+            server_end: "unknown".to_owned(),
         }])
     }
 
@@ -257,6 +268,13 @@ impl Api for Fake {
             Verdict::Busy => Err(ApiError::new(ErrorCode::Busy, "web v1: busy")),
             Verdict::Unknown => Err(ApiError::new(ErrorCode::Unknown, "web v1: unknown")),
         }
+    }
+
+    async fn receipts(&self, query: ReceiptQuery) -> Result<Vec<Receipt>, ApiError> {
+        self.note("receipts", &query);
+        let target = TargetQuery { service: query.service, target: "v1".into() };
+        let receipt = self.receipt(target).await?;
+        Ok(Vec::from_iter(query.id.is_none_or(|id| id == receipt.id).then_some(receipt)))
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

@@ -14,6 +14,7 @@
 //! | `GET /v1/version` | | [`VersionInfo`] |
 //! | `POST /v1/shift` | [`ShiftRequest`](types::ShiftRequest) | [`InForce`](types::InForce) |
 //! | `POST /v1/drain`, `undrain` | [`DrainRequest`](types::DrainRequest) | [`InForce`](types::InForce) |
+//! | `GET /v1/receipts` | [`ReceiptQuery`](types::ReceiptQuery) | [`Receipt`](types::Receipt)s |
 //! | `POST /v1/receipt` | [`TargetQuery`](types::TargetQuery) | [`Receipt`](types::Receipt) |
 //! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
 //! | `POST /v1/detach` | | `{}` |

@@ -2,8 +2,8 @@
 
 pub use super::socket::bind;
 use super::types::{
-    Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, SCHEMA,
-    ShiftRequest, TargetQuery,
+    Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, ReceiptQuery,
+    SCHEMA, ShiftRequest, TargetQuery,
 };
 use super::{ErrorBody, EventsQuery, StatusQuery, VersionInfo};
 use anyhow::Context as _;
@@ -139,6 +139,12 @@ fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
             "/idle",
             get(|State(s): On<A>, Params(q): Params<TargetQuery>| async move {
                 answer(s.api.idle(q).await)
+            }),
+        )
+        .route(
+            "/receipts",
+            get(|State(s): On<A>, Params(q): Params<ReceiptQuery>| async move {
+                answer(s.api.receipts(q).await)
             }),
         )
         .route(

@@ -98,6 +98,7 @@ async fn every_endpoint_answers() {
         service: "web".into(),
         target: "v1".into(),
         deadline_s: Some(1.5),
+        force_per_second: None,
         allow_empty: true,
     };
     assert_eq!(client.drain(&drain).await.unwrap().generation, 8);

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+use crate::sockets::Summary;
+use crate::verdict::occupation::{Occupation, Outlook};
 
 /// Version of the JSON documents.
 pub const SCHEMA: u32 = 1;
@@ -237,6 +239,17 @@ pub struct FlowLine {
     pub last_packet_age_ms: u64,
     /// Milliseconds since it last carried data.
     pub last_data_age_ms: u64,
+    /// What probes found of the client's end: `unknown | alive | unreachable`.
+    #[serde(default = "unknown")]
+    pub client_end: String,
+    /// The same of the instance's end.
+    #[serde(default = "unknown")]
+    pub server_end: String,
+}
+
+/// What daemons of before knew.
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 /// What daemons of before had.
@@ -296,9 +309,23 @@ pub struct DrainRequest {
     /// Seconds after which an alarm is raised if it is not idle.
     #[serde(default)]
     pub deadline_s: Option<f64>,
+    /// Connections a second that are ended from then on; none: they are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_per_second: Option<u32>,
     /// Whether the service may be left without a serving version.
     #[serde(default)]
     pub allow_empty: bool,
+}
+
+/// Which receipts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReceiptQuery {
+    /// Of this service.
+    pub service: String,
+    /// Only of this version name or instance id.
+    pub target: Option<String>,
+    /// Only the one of this number.
+    pub id: Option<u64>,
 }
 
 /// Names a version or an instance.
@@ -362,6 +389,16 @@ pub struct IdleReport {
     pub evidence: Vec<Evidence>,
     /// Counts the verdict rests on.
     pub counts: IdleCounts,
+    /// Sockets of the target at its end, of the look that found most; `None` if nobody was asked,
+    /// or nobody answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Summary>,
+    /// What a busy target is busy with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy_with: Option<Occupation>,
+    /// When the last flow of a drained target will be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
     /// Age of the oldest live flow in seconds.
     pub oldest_flow_s: Option<u64>,
     /// Milliseconds since the last packet of the target.
@@ -385,6 +422,9 @@ pub struct IdleCounts {
     pub untracked: u64,
     /// Embryos evicted from their table.
     pub evicted: u64,
+    /// Flows that were ended on the operator's order.
+    #[serde(default)]
+    pub forced: u64,
 }
 
 /// An `idle` verdict written down.

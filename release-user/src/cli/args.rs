@@ -3,6 +3,7 @@
 use super::values::{OnDeadline, Output, VersionWeight, duration, protocol, timeout};
 use crate::config::Protocol;
 use crate::paths::{DEFAULT_BPFFS, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Paths};
+use crate::sockets::agent::server::Allowed;
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -77,6 +78,16 @@ pub(super) enum Command {
   releasectl daemon
   releasectl daemon -v --config ./release.toml --socket /tmp/r.sock")]
     Daemon,
+    /// On an instance's host: answer the daemon which sockets remain for the instance
+    #[command(
+        after_help = "Read-only. Answers clients alone whose certificate the CA has signed. SIGHUP reads the
+certificates again.
+
+Examples:
+  releasectl agent --listen 10.0.0.11:7443 --ca ca.pem --certificate a.pem --key a.key
+  releasectl agent --listen 10.0.0.11:7443 --ca ca.pem --certificate a.pem --key a.key --netns web"
+    )]
+    Agent(Agent),
     /// Validate the configuration; needs no root and no daemon
     #[command(after_help = "Examples:
   releasectl check
@@ -135,10 +146,12 @@ Examples:
     /// Take a version or an instance out of new connections and wait until it is idle
     #[command(
         after_help = "Existing connections stay. Ends with 0 once the target is idle; at the deadline with 4 (busy) or
-6 (unknown), and the drain stays in force.
+6 (unknown), and the drain stays in force. With --on-deadline force connections are then ended, each with RSTs that
+both ends accept and the instance's word that it is gone: 5 once the target is idle.
 
 Examples:
   releasectl drain web v1
+  releasectl drain web v1 --deadline 30m --on-deadline force
   releasectl drain web v1 --deadline 30m && systemctl stop web-v1
   releasectl drain web 10.0.0.11:8080 --no-wait"
     )]
@@ -188,6 +201,28 @@ Examples:
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// Address and port to listen on
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// CA that clients' certificates must be signed by, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// Own certificate, for the IP address that it is asked at, PEM
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// What may be asked about: IP:PORT, or a prefix; may be repeated [default: everything]
+    #[arg(long, value_name = "IP:PORT|PREFIX", value_parser = Allowed::parse)]
+    pub allow: Vec<Allowed>,
+    /// Look in this network namespace of /run/netns instead of the agent's own
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Flows {
     /// Only of this service
     pub service: Option<String>,
@@ -215,9 +250,13 @@ pub(super) struct Drain {
     /// Give up waiting after this time, and raise an alarm
     #[arg(long, value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub deadline: Option<Duration>,
-    /// What to do at the deadline; hold: leave connections alone
+    /// What to do at the deadline; hold: leave connections alone; force: end them, those first that
+    /// have been without data for longest
     #[arg(long, value_name = "hold|force", requires = "deadline", default_value = "hold")]
     pub on_deadline: OnDeadline,
+    /// Connections that are ended a second
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub force_rate: u32,
     /// Return as soon as the drain is in force
     #[arg(long)]
     pub no_wait: bool,
@@ -259,6 +298,22 @@ pub(super) enum Idle {
     #[command(after_help = "Examples:
   releasectl idle receipt web v1 -o json > receipt.json")]
     Receipt(Target),
+    /// List the receipts written so far, newest first, or print one
+    #[command(after_help = "A receipt is intact if its hash is that of what it says.
+
+Examples:
+  releasectl idle receipts web
+  releasectl idle receipts web v1 -o jsonl
+  releasectl idle receipts web --id 3")]
+    Receipts {
+        /// The service
+        service: String,
+        /// Only of this version or instance
+        target: Option<String>,
+        /// Print the one of this number
+        #[arg(long, value_name = "N")]
+        id: Option<u64>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,10 +5,13 @@ use super::output::to_stderr;
 use super::shift::in_force_text;
 use super::values::{OnDeadline, Output};
 use super::wait::{Waited, until_idle};
-use super::{Context, DONE, Ended, INTERRUPTED, idle};
+use super::{Context, DONE, Ended, FORCED, INTERRUPTED, idle};
 use crate::api::types::{ApiError, DrainRequest, IdleReport, InForce, SCHEMA, TargetQuery};
 use serde::Serialize;
 use std::time::Duration;
+
+/// Time without an end of any connection after which a forced drain is stuck.
+const STUCK: Duration = Duration::from_secs(15);
 
 /// What `drain -o json` prints when it ends.
 #[derive(Serialize)]
@@ -20,12 +23,13 @@ struct Drained<'a> {
 }
 
 pub(super) async fn drain(context: &mut Context, args: Drain) -> Ended {
-    let Drain { service, target, deadline, on_deadline: OnDeadline::Hold, no_wait, allow_empty } =
-        args;
+    let Drain { service, target, deadline, on_deadline, force_rate, no_wait, allow_empty } = args;
+    let force = on_deadline == OnDeadline::Force;
     let request = DrainRequest {
         service: service.clone(),
         target: target.clone(),
         deadline_s: deadline.map(|deadline| deadline.as_secs_f64()),
+        force_per_second: force.then_some(force_rate),
         allow_empty,
     };
     let in_force = context.client.drain(&request).await?;
@@ -37,10 +41,22 @@ pub(super) async fn drain(context: &mut Context, args: Drain) -> Ended {
         return Ok(DONE);
     }
     let query = TargetQuery { service, target };
-    match until_idle(context, &query, deadline, "draining").await? {
+    let before = context.client.idle(&query).await?.counts.forced;
+    let mut waited = until_idle(context, &query, deadline, "draining").await?;
+    if force {
+        // As long as it gets on.
+        while let Waited::TimeUp(report) = &waited {
+            let left = report.counts.active;
+            waited = until_idle(context, &query, Some(STUCK), "forcing").await?;
+            if matches!(&waited, Waited::TimeUp(report) if report.counts.active >= left) {
+                break;
+            }
+        }
+    }
+    match waited {
         Waited::Idle(report) => {
             print_end(context, &in_force, &report)?;
-            Ok(DONE)
+            Ok(if report.counts.forced > before { FORCED } else { DONE })
         }
         Waited::TimeUp(report) => {
             if context.out.format != Output::Text {
@@ -93,7 +109,13 @@ fn at_deadline(report: &IdleReport, deadline: Duration) -> ApiError {
 }
 
 pub(super) async fn undrain(context: &mut Context, service: String, target: String) -> Ended {
-    let request = DrainRequest { service, target, deadline_s: None, allow_empty: false };
+    let request = DrainRequest {
+        service,
+        target,
+        deadline_s: None,
+        force_per_second: None,
+        allow_empty: false,
+    };
     let in_force = context.client.undrain(&request).await?;
     context.out.value(&in_force, |in_force, _| in_force_text(in_force))?;
     Ok(DONE)

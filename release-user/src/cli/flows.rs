@@ -26,6 +26,8 @@ fn flows_text(flows: &[FlowLine], colours: bool) -> String {
         ("AGE", Side::Right),
         ("LAST PACKET", Side::Right),
         ("LAST DATA", Side::Right),
+        ("CLIENT END", Side::Left),
+        ("SERVER END", Side::Left),
     ]);
     for flow in flows {
         let paint = if flow.state == "closed" { Paint::Dim } else { Paint::Plain };
@@ -42,10 +44,17 @@ fn flows_text(flows: &[FlowLine], colours: bool) -> String {
                 age(flow.age_s),
                 millis(flow.last_packet_age_ms),
                 millis(flow.last_data_age_ms),
+                end(&flow.client_end),
+                end(&flow.server_end),
             ],
         );
     }
     table.render(colours)
+}
+
+/// What probes found; nothing if none was sent.
+fn end(liveness: &str) -> String {
+    if liveness == "unknown" { String::new() } else { liveness.to_owned() }
 }
 
 #[expect(
@@ -109,6 +118,8 @@ mod tests {
             age_s: 1.0,
             last_packet_age_ms: 1,
             last_data_age_ms: 1,
+            client_end: "alive".into(),
+            server_end: "unknown".into(),
         }
     }
 
@@ -121,9 +132,9 @@ mod tests {
         assert_eq!(
             flows_text(&lines, false),
             "\
-CLIENT                                          FRONTEND                SERVICE  VERSION  INSTANCE  STATE        GEN  AGE  LAST PACKET  LAST DATA
-198.51.100.7:40000                              192.0.2.10:80/tcp       web      v1       a         established    1  1 s         1 ms       1 ms
-[2001:db8:1234:5678:9abc:def0:1234:5678]:40000  [2001:db8::10]:443/udp  web      v1       a         established    1  1 s         1 ms       1 ms
+CLIENT                                          FRONTEND                SERVICE  VERSION  INSTANCE  STATE        GEN  AGE  LAST PACKET  LAST DATA  CLIENT END  SERVER END
+198.51.100.7:40000                              192.0.2.10:80/tcp       web      v1       a         established    1  1 s         1 ms       1 ms  alive
+[2001:db8:1234:5678:9abc:def0:1234:5678]:40000  [2001:db8::10]:443/udp  web      v1       a         established    1  1 s         1 ms       1 ms  alive
 "
         );
     }

@@ -6,7 +6,12 @@ use super::output::to_stderr;
 use super::values::Output;
 use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, INTERRUPTED};
-use crate::api::types::{ApiError, ErrorCode, Evidence, IdleReport, Receipt, TargetQuery, Verdict};
+use crate::api::types::{
+    ApiError, ErrorCode, Evidence, IdleReport, Receipt, ReceiptQuery, TargetQuery, Verdict,
+};
+use crate::sockets::State;
+use crate::verdict::occupation::{Occupation, Outlook};
+use crate::verdict::receipt::hash;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -58,6 +63,56 @@ pub(super) async fn receipt(context: &mut Context, target: Target) -> Ended {
     Ok(DONE)
 }
 
+pub(super) async fn receipts(context: &mut Context, query: ReceiptQuery) -> Ended {
+    let receipts = context.client.receipts(&query).await?;
+    let Some(id) = query.id else {
+        context.out.list(&receipts, receipts_text)?;
+        return Ok(DONE);
+    };
+    let Some(receipt) = receipts.first() else {
+        let what = format!("receipt {id}: none of service {}", query.service);
+        let hint = format!("releasectl idle receipts {}", query.service);
+        return Err(ApiError::new(ErrorCode::Usage, what).hint(hint));
+    };
+    context.out.value(receipt, |receipt, colours| receipt_text(receipt, true, colours))?;
+    if is_intact(receipt) {
+        return Ok(DONE);
+    }
+    Err(ApiError::new(ErrorCode::Unknown, format!("receipt {id}: altered: its hash is another")))
+}
+
+fn is_intact(receipt: &Receipt) -> bool {
+    hash(receipt).is_ok_and(|hash| hash == receipt.hash)
+}
+
+fn receipts_text(receipts: &[Receipt], colours: bool) -> String {
+    let mut table = Table::new(&[
+        ("ID", Side::Right),
+        ("AT", Side::Left),
+        ("TARGET", Side::Left),
+        ("GENERATION", Side::Right),
+        ("FORCED", Side::Right),
+        ("EPOCH", Side::Right),
+        ("INTACT", Side::Left),
+    ]);
+    for receipt in receipts {
+        let Receipt { id, at, report, evidence_epoch, .. } = receipt;
+        let (word, paint) =
+            if is_intact(receipt) { ("yes", Paint::Plain) } else { ("no", Paint::Red) };
+        let cells = [
+            id.to_string(),
+            at.clone(),
+            report.target.clone(),
+            report.generation.to_string(),
+            report.counts.forced.to_string(),
+            evidence_epoch.to_string(),
+            word.to_owned(),
+        ];
+        table.row(paint, cells.into());
+    }
+    table.render(colours)
+}
+
 /// The error that a verdict stands for; none for `idle`.
 fn code(verdict: Verdict) -> Option<ErrorCode> {
     match verdict {
@@ -92,6 +147,12 @@ pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> 
     for reason in &report.reasons {
         let _ = writeln!(text, "  {reason}");
     }
+    if let Some(busy) = &report.busy_with {
+        let _ = writeln!(text, "  {}", busy_text(busy));
+    }
+    if let Some(outlook) = report.outlook {
+        let _ = writeln!(text, "  {}", outlook_text(outlook, report));
+    }
     if let Some(age) = report.oldest_flow_s {
         let _ = writeln!(text, "  oldest flow {}", seconds(age));
     }
@@ -103,8 +164,39 @@ pub(super) fn report_text(report: &IdleReport, explain: bool, colours: bool) -> 
         text += &evidence_text(&report.evidence, colours);
         text.push('\n');
         text += &counts_text(report);
+        text += &sockets_text(report, colours);
     }
     text
+}
+
+/// "3 with data lately, 8 keep-alive only; of these 1 half-closed".
+fn busy_text(busy: &Occupation) -> String {
+    let mut text = format!("{} with data lately, {} without", busy.with_data, busy.keepalive_only);
+    let more = [(busy.half_closed, "half-closed"), (busy.client_unreachable, "client unreachable")];
+    let more: Vec<String> = more
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !more.is_empty() {
+        let _ = write!(text, "; of these {}", more.join(", "));
+    }
+    text
+}
+
+fn outlook_text(outlook: Outlook, report: &IdleReport) -> String {
+    match outlook {
+        Outlook::Unknown => "too early to say when the last will be gone".to_owned(),
+        Outlook::Converging { from_s, to_s } => {
+            format!("the last will be gone in {} to {}", seconds(from_s), seconds(to_s))
+        }
+        Outlook::NotConverging { for_s } => {
+            let older = report.oldest_flow_s.map_or_else(String::new, |age| {
+                format!(", the oldest has lasted {}", seconds(age))
+            });
+            format!("not converging: none has ended for {}{older}", seconds(for_s))
+        }
+    }
 }
 
 fn evidence_text(evidence: &[Evidence], colours: bool) -> String {
@@ -115,6 +207,25 @@ fn evidence_text(evidence: &[Evidence], colours: bool) -> String {
         table.row(paint, vec![name.clone(), word.to_owned(), detail.clone()]);
     }
     table.render(colours)
+}
+
+/// The sockets that remain, as far as they are named.
+fn sockets_text(report: &IdleReport, colours: bool) -> String {
+    let peers = report.sockets.as_ref().map_or(&[][..], |sockets| &sockets.peers);
+    if peers.is_empty() {
+        return String::new();
+    }
+    let left = ["SOCKET", "CLIENT", "STATE"].map(|name| (name, Side::Left));
+    let right = ["UNREAD", "UNSENT", "INODE"].map(|name| (name, Side::Right));
+    let mut table = Table::new(&[left, right].concat());
+    for peer in peers {
+        let state = peer.state.map_or("-", State::as_str).to_owned();
+        let local = format!("{}/{}", peer.local, peer.protocol);
+        let numbers = [peer.unread, peer.unsent, peer.inode].map(|number| number.to_string());
+        let words = [local, peer.remote.to_string(), state];
+        table.row(Paint::Plain, words.into_iter().chain(numbers).collect());
+    }
+    format!("\n{}", table.render(colours))
 }
 
 fn counts_text(report: &IdleReport) -> String {
@@ -165,6 +276,8 @@ mod tests {
             "\
 web v1: busy (generation 7)
   12 active flows
+  3 with data lately, 9 without; of these 1 half-closed, 2 client unreachable
+  the last will be gone in 40 s to 3 m 20 s
   oldest flow 4 m 2 s
   last packet 412 ms ago
 

@@ -3,6 +3,7 @@
 //! `args` says what can be typed, `values` checks single values; each command prints its result
 //! through `output` and returns its exit code, or an error that carries one.
 
+mod agent;
 mod args;
 mod check;
 mod daemon;
@@ -23,7 +24,7 @@ mod wait;
 mod tests;
 
 use crate::api::client::Client;
-use crate::api::types::{ApiError, ErrorCode};
+use crate::api::types::{ApiError, ErrorCode, ReceiptQuery};
 use crate::paths::Paths;
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -39,6 +40,8 @@ use values::Output;
 const DONE: u8 = 0;
 /// Exit code after Ctrl-C in a wait, as shells have it: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
+/// Exit code: done, but connections were ended.
+const FORCED: u8 = 5;
 
 /// What a command ends with: its exit code, or an error that carries one.
 type Ended = Result<u8, ApiError>;
@@ -57,7 +60,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(not_parsed(&error, &arguments)),
     };
-    start_logging(cli.global.verbose, matches!(cli.command, Command::Daemon));
+    start_logging(cli.global.verbose, matches!(cli.command, Command::Daemon | Command::Agent(_)));
     let format = cli.global.output;
     let code = run(cli).unwrap_or_else(|error| {
         to_stderr(&error_text(&error, format));
@@ -87,6 +90,7 @@ impl Context {
     async fn carry_out(&mut self, command: Command, verbosity: u8) -> Ended {
         match command {
             Command::Daemon => daemon::run(self.paths.clone(), verbosity).await,
+            Command::Agent(arguments) => agent::run(arguments).await,
             Command::Check { path } => check::check(self, path.as_deref()),
             Command::Reload => daemon::reload(self).await,
             Command::Detach => daemon::detach(self).await,
@@ -108,6 +112,9 @@ impl Context {
                 idle::wait(self, target, timeout).await
             }
             Command::Idle(args::Idle::Receipt(target)) => idle::receipt(self, target).await,
+            Command::Idle(args::Idle::Receipts { service, target, id }) => {
+                idle::receipts(self, ReceiptQuery { service, target, id }).await
+            }
             Command::Instance(args::Instance::List) => flows::instances(self).await,
             Command::Maps(args::Maps::List) => maps::list(self),
             Command::Maps(args::Maps::Dump { map }) => maps::dump(self, &map),

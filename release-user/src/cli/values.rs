@@ -57,6 +57,8 @@ pub(super) fn by_version(weights: &[VersionWeight]) -> Result<BTreeMap<String, u
 pub(super) enum OnDeadline {
     /// Leave the connections alone.
     Hold,
+    /// End them, one after the other.
+    Force,
 }
 
 impl FromStr for OnDeadline {
@@ -65,8 +67,8 @@ impl FromStr for OnDeadline {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "hold" => Ok(Self::Hold),
-            "force" => Err("forced drains are not supported by this version (hold is)"),
-            _ => Err("unknown (hold)"),
+            "force" => Ok(Self::Force),
+            _ => Err("unknown (hold or force)"),
         }
     }
 }

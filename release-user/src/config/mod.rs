@@ -7,6 +7,7 @@
 
 mod address;
 mod error;
+mod evidence;
 mod forwarding;
 mod load;
 mod numbers;
@@ -23,16 +24,19 @@ mod validate;
 
 pub use address::{Endpoint, Family, Frontend, Protocol};
 pub use error::{ConfigError, ConfigErrors, Invalid};
+pub use evidence::{Credentials, Sockets};
 pub use forwarding::{PortRange, Quic, ServerId, Snat, Tunnel};
 pub use load::DEFAULT_DIR;
 pub use numbers::{
     EmbryoCapacity, FlowCapacity, FragmentCapacity, IdleTimeout, InstanceWeight, SessionCapacity,
     SessionTimeout, SnatCapacity, UdpTimeout, UnrepliedTimeout, Weight,
 };
-pub use policy::{Drain, Limits, Session, Timeouts};
+pub use policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 pub use prefix::Prefix;
 pub use service::{Instance, Service, Version};
-pub use settings::{Conversation, Daemon, LogLevel, Mode, OnDrain, WhenEmpty, WhenFull, XdpMode};
+pub use settings::{
+    Conversation, Daemon, LogLevel, Mode, OnDrain, OnKeepalive, WhenEmpty, WhenFull, XdpMode,
+};
 pub use types::{InstanceId, InterfaceName, Name};
 
 use serde::Serialize;

@@ -1,7 +1,8 @@
 //! What a service does with time and quantity: drains, timeouts, limits, sessions.
 
 use super::numbers::{IdleTimeout, SessionTimeout, UdpTimeout, UnrepliedTimeout};
-use super::settings::OnDrain;
+use super::settings::{OnDrain, OnKeepalive};
+use crate::probe::watch::Rhythm;
 use serde::{Deserialize, Serialize, Serializer};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -75,6 +76,79 @@ impl Timeouts {
     /// UDP flows that have had none.
     pub const fn unreplied(self) -> UnrepliedTimeout {
         self.unreplied
+    }
+}
+
+/// How silent TCP connections of a service are asked whether they are still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probes {
+    pub(super) enabled: bool,
+    #[serde(with = "humantime_text")]
+    pub(super) after: Duration,
+    #[serde(with = "humantime_text")]
+    pub(super) every: Duration,
+    pub(super) tries: u32,
+}
+
+impl Probes {
+    pub(super) const MAX_TRIES: u32 = 100;
+
+    /// Whether they are asked at all.
+    pub const fn enabled(self) -> bool {
+        self.enabled
+    }
+
+    /// How they are asked, if they are.
+    pub const fn rhythm(self) -> Rhythm {
+        Rhythm { after: self.after, every: self.every, tries: self.tries }
+    }
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        let (after, every) = (Duration::from_secs(10), Duration::from_secs(1));
+        Self { enabled: true, after, every, tries: 5 }
+    }
+}
+
+/// Connections that carry nothing but keep-alives, while their instance drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepaliveOnly {
+    #[serde(with = "humantime_text")]
+    pub(super) after: Duration,
+    pub(super) action: OnKeepalive,
+}
+
+impl KeepaliveOnly {
+    /// Time without data after which a connection is one of them.
+    pub const fn after(self) -> Duration {
+        self.after
+    }
+
+    /// What becomes of it.
+    pub const fn action(self) -> OnKeepalive {
+        self.action
+    }
+}
+
+impl Default for KeepaliveOnly {
+    fn default() -> Self {
+        Self { after: Duration::from_secs(600), action: OnKeepalive::default() }
+    }
+}
+
+/// Durations as people write them.
+mod humantime_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        super::as_text(value, serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(D::Error::custom)
     }
 }
 

@@ -38,6 +38,11 @@ impl Prefix {
         Ok(Self(net))
     }
 
+    /// Whether an address is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
     /// Reads a prefix whose addresses can all be a packet's source: at least 8 bits (IPv4) or
     /// 16 (IPv6) long, so that it is of one kind, and that kind is unicast.
     ///

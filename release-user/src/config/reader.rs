@@ -74,6 +74,10 @@ impl<'a> Node<'a> {
             .map_err(|_| Invalid::new(format!("{integer} is out of range")))
     }
 
+    pub(super) fn boolean(&self) -> Result<bool, Invalid> {
+        self.value.as_bool().ok_or_else(|| self.mistyped("true or false"))
+    }
+
     /// A duration, as text.
     pub(super) fn duration(&self) -> Result<Duration, Invalid> {
         let text = self.value.as_str().ok_or_else(|| self.mistyped("a duration in quotes"))?;

@@ -1,9 +1,10 @@
 //! Services, their versions and instances, as validated.
 
 use super::address::{Endpoint, Family, Frontend, Protocol};
+use super::evidence::Sockets;
 use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
-use super::policy::{Drain, Limits, Session, Timeouts};
+use super::policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 use super::prefix::Prefix;
 use super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
 use super::types::{InstanceId, Name};
@@ -38,6 +39,8 @@ pub struct Service {
     pub(super) when_empty: WhenEmpty,
     pub(super) when_full: WhenFull,
     pub(super) drain: Drain,
+    pub(super) probes: Probes,
+    pub(super) keepalive_only: KeepaliveOnly,
     pub(super) ring_size: RingSize,
     pub(super) versions: Vec<Version>,
 }
@@ -147,6 +150,16 @@ impl Service {
         self.drain
     }
 
+    /// How silent connections are asked. Without effect in modes whose replies do not pass here.
+    pub fn probes(&self) -> Probes {
+        self.probes
+    }
+
+    /// What becomes of connections without data while their instance drains.
+    pub fn keepalive_only(&self) -> KeepaliveOnly {
+        self.keepalive_only
+    }
+
     /// Slots of each version's ring.
     pub fn ring_size(&self) -> RingSize {
         self.ring_size
@@ -214,6 +227,8 @@ pub struct Instance {
     pub(super) weight: InstanceWeight,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) server_id: Option<ServerId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sockets: Option<Sockets>,
 }
 
 impl Instance {
@@ -237,6 +252,12 @@ impl Instance {
     /// conversation is `quic`.
     pub fn server_id(&self) -> Option<ServerId> {
         self.server_id
+    }
+
+    /// Where its sockets are asked for, if that was said: for itself, or else its version, or else
+    /// its service.
+    pub fn sockets(&self) -> Option<&Sockets> {
+        self.sockets.as_ref()
     }
 
     /// Share of its version's new flows.

@@ -1,6 +1,7 @@
 //! `[daemon]`, and the choices that a service makes from a fixed list.
 
 use super::error::Invalid;
+use super::evidence::Credentials;
 use super::numbers::{
     EmbryoCapacity, FlowCapacity, FragmentCapacity, SessionCapacity, SnatCapacity,
 };
@@ -19,6 +20,8 @@ pub struct Daemon {
     pub(super) snat_capacity: SnatCapacity,
     pub(super) fragment_capacity: FragmentCapacity,
     pub(super) log: LogLevel,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<Credentials>,
 }
 
 impl Daemon {
@@ -55,6 +58,11 @@ impl Daemon {
     /// Fragmented datagrams in transit that can be kept together.
     pub fn fragment_capacity(&self) -> FragmentCapacity {
         self.fragment_capacity
+    }
+
+    /// What the daemon shows to agents on instances' hosts, and demands of them.
+    pub fn agent(&self) -> Option<&Credentials> {
+        self.agent.as_ref()
     }
 
     /// What the kernel programs log.
@@ -170,6 +178,11 @@ impl Mode {
         matches!(self, Self::Nat | Self::Snat | Self::Local)
     }
 
+    /// Whether the instances' replies do not pass here.
+    pub const fn is_one_way(self) -> bool {
+        matches!(self, Self::Dsr | Self::Ipip | Self::Gue)
+    }
+
     /// Whether packets travel inside others: an instance can then be of another family than the
     /// frontend.
     pub const fn is_tunnel(self) -> bool {
@@ -208,6 +221,17 @@ impl Conversation {
     /// Whether it is a matter of datagrams, so that frontends must be UDP.
     pub const fn needs_udp(self) -> bool {
         matches!(self, Self::Datagram | Self::Quic)
+    }
+}
+
+choice! {
+    /// What becomes of a connection without data while its instance drains.
+    OnKeepalive {
+        /// It is counted apart.
+        #[default]
+        Count = "count",
+        /// It is ended.
+        Reset = "reset",
     }
 }
 

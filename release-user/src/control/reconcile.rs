@@ -239,6 +239,7 @@ fn merge_instances(
                 addr,
                 weight: 1,
                 server_id: None,
+                sockets: None,
                 backend: backends.take(1),
                 // What is unknown of a socket stays unknown under a new id.
                 epoch: epoch(addr),
@@ -250,6 +251,7 @@ fn merge_instances(
         merged.orphaned = false;
         merged.weight = instance.weight().get();
         merged.server_id = instance.server_id();
+        merged.sockets = instance.sockets().cloned();
         version.instances.push(merged);
     }
     for mut gone in old {

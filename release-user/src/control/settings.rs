@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Conversation, Limits, Mode, Quic, Service, Session, Snat, Timeouts, Tunnel, WhenEmpty, WhenFull,
+    Conversation, KeepaliveOnly, Limits, Mode, Probes, Quic, Service, Session, Snat, Timeouts,
+    Tunnel, WhenEmpty, WhenFull,
 };
 
 /// Everything about a service but where it listens and where its traffic goes.
@@ -24,6 +25,10 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// How long silent flows are kept.
     pub timeouts: Timeouts,
+    /// How silent connections are asked whether they are still there.
+    pub probes: Probes,
+    /// What becomes of connections without data while their instance drains.
+    pub keepalive_only: KeepaliveOnly,
     /// What the service takes at most.
     pub limits: Limits,
     /// How clients are remembered: conversation `client` only.
@@ -49,6 +54,8 @@ impl Settings {
             when_empty: service.when_empty(),
             when_full: service.when_full(),
             timeouts: service.timeouts(),
+            probes: service.probes(),
+            keepalive_only: service.keepalive_only(),
             limits: service.limits(),
             session: service.session(),
             snat: service.snat().cloned(),

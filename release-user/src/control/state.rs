@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::settings::Settings;
-use crate::config::{Family, Frontend, Invalid, Protocol, ServerId};
+use crate::config::{Family, Frontend, Invalid, Protocol, ServerId, Sockets};
 
 /// Frontends in their places. Each keeps its place for as long as it is here: the reply path reads
 /// the list while it is written.
@@ -81,6 +82,9 @@ pub struct InstanceState {
     /// What stands for it in QUIC connection ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<ServerId>,
+    /// Where its sockets are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Sockets>,
     /// Index in the maps.
     pub backend: u32,
     /// Evidence epoch in which it came into service: of what was before, nothing is known.
@@ -107,6 +111,9 @@ pub struct DrainState {
     pub since_boot_ms: u64,
     /// Seconds after which an alarm is raised.
     pub deadline_s: Option<f64>,
+    /// Connections a second that are ended from then on; none: they are left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<u32>,
 }
 
 /// Reads frontends. Versions of this program that knew nothing but TCP did not write it down.
@@ -121,6 +128,13 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Places, D::Error
 }
 
 impl DrainState {
+    /// Whether its deadline has passed. `now`: time since boot; after a reboot the deadline starts
+    /// anew.
+    pub fn is_overdue(&self, now: Duration) -> bool {
+        let elapsed = now.saturating_sub(Duration::from_millis(self.since_boot_ms));
+        self.deadline_s.is_some_and(|deadline| elapsed.as_secs_f64() >= deadline)
+    }
+
     /// The same drain asked for again: a deadline counts from then.
     pub fn again(&mut self, drain: &Self) {
         if drain.deadline_s.is_some() {

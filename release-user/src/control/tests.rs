@@ -46,6 +46,7 @@ fn a_drain() -> DrainState {
         since: "2026-01-01T00:00:00Z".to_owned(),
         since_boot_ms: 0,
         deadline_s: None,
+        force: None,
     }
 }
 

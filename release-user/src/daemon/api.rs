@@ -8,7 +8,8 @@ use super::core::{Daemon, describe_weights};
 use super::events;
 use crate::api::types::{
     Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, Reloaded, ShiftRequest, Status, TargetQuery,
+    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status,
+    TargetQuery,
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
@@ -43,6 +44,7 @@ impl Api for Daemon {
             since: events::now(),
             since_boot_ms: super::clock::monotonic().as_millis() as u64,
             deadline_s: request.deadline_s,
+            force: request.force_per_second.filter(|_| request.deadline_s.is_some()),
         };
         let done = self
             .change(&request.service, |service| {
@@ -71,6 +73,15 @@ impl Api for Daemon {
 
     async fn receipt(&self, target: TargetQuery) -> Result<Receipt, ApiError> {
         self.write_receipt(&target).await
+    }
+
+    async fn receipts(&self, query: ReceiptQuery) -> Result<Vec<Receipt>, ApiError> {
+        let mut receipts = self.core.lock().await.store.receipts(&query.service)?;
+        receipts.retain(|receipt| {
+            query.target.as_ref().is_none_or(|target| *target == receipt.report.target)
+                && query.id.is_none_or(|id| id == receipt.id)
+        });
+        Ok(receipts)
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
@@ -113,6 +124,7 @@ impl Daemon {
     /// Usage with every mistake of the file, or as for attaching.
     pub async fn reload_config(&self) -> Result<Reloaded, ApiError> {
         let config = load_config(self.paths.config.as_deref())?;
+        let agents = super::witnesses::agents(&config)?;
         let mut core = self.core.lock().await;
         core.up()?;
         let managed_before = |name: &str| {
@@ -122,6 +134,7 @@ impl Daemon {
         super::checks::interfaces(&config, &core.interfaces, &ours, managed_before)?;
         let mut changes = tokio::task::block_in_place(|| core.adopt_config(config))?;
         changes.extend(core.attach_all(false)?);
+        self.witnesses.set_agents(agents);
         drop(core);
         for change in &changes {
             self.events.publish("reload", None, None, change.clone());

@@ -1,6 +1,6 @@
 //! The daemon's one place that changes anything: state, store, maps.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,6 +20,7 @@ use crate::net::netlink::Interface;
 use crate::net::sysctl::Found;
 use crate::paths::Paths;
 use crate::store::{Store, StoreError};
+use crate::verdict::occupation::Decline;
 
 impl From<KernelError> for ApiError {
     fn from(error: KernelError) -> Self {
@@ -84,8 +85,14 @@ pub struct Daemon {
     pub rates: std::sync::Mutex<Rates>,
     /// Drained targets (service, version or instance) whose last verdict was `idle`.
     pub idle: std::sync::Mutex<HashSet<(String, String)>>,
+    /// Whoever can be asked for sockets.
+    pub witnesses: super::witnesses::Witnesses,
     /// What the host lacks.
     pub warnings: std::sync::Mutex<super::warnings::Found>,
+    /// How the flows of drained targets become fewer.
+    pub declines: std::sync::Mutex<HashMap<(String, String), Decline>>,
+    /// What is known of silent connections.
+    pub prober: std::sync::Mutex<super::prober::Prober>,
     /// Told to stop.
     pub stop: Notify,
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use release_common::abi::Split;
 
 use super::core::Daemon;
+use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
-use crate::config::Mode;
+use crate::config::Protocol;
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
 use crate::verdict::judge::{Facts, Judgement, judge};
+use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
 
 /// Walks tried until nothing of the target is opened or closed meanwhile.
@@ -71,6 +73,12 @@ impl Subject {
         Ok(Self { service: service.clone(), version, instances, namesakes, closed_at })
     }
 
+    /// Whether it is being drained.
+    fn is_drained(&self) -> bool {
+        let alone = !self.instances.is_empty() && self.instances.iter().all(|i| i.drain.is_some());
+        self.version.drain.is_some() || alone
+    }
+
     /// Ids of its sockets in the maps.
     pub fn backends(&self) -> Vec<u32> {
         self.instances.iter().chain(&self.namesakes).map(|instance| instance.backend).collect()
@@ -124,15 +132,34 @@ impl Daemon {
         let mut samples = Vec::new();
         // A busy target needs no long look.
         let live = Walk::take(&self.reader, self.jiffies()?)?.tally(&backends).flows;
-        let rounds = if live.active + live.embryonic > 0 { 1 } else { drain.samples() };
+        let inquiry = Inquiry::of(&subject);
+        let mut sockets = inquiry.as_ref().map(Inquiry::begin);
+        // Unless what the table has live may be over.
+        let busy = live.active + live.embryonic > 0;
+        let seen = inquiry.is_none() || !subject.service.settings.mode.is_one_way();
+        let rounds = if busy && seen { 1 } else { drain.samples() };
         for round in 0..rounds {
             if round > 0 {
                 tokio::time::sleep(drain.every()).await;
             }
+            if let (Some(inquiry), Some(sockets)) = (&inquiry, &mut sockets)
+                // Who did not answer has said what there is to say, and may take its time.
+                && sockets.unknown().is_none()
+            {
+                sockets.look(self.witnesses.look(inquiry).await);
+            }
             samples.push(Totals::read(&self.reader, &backends)?);
         }
-        let facts = self.facts(&subject, samples, drain.settle(), detached)?;
-        let report = self.report(query, &subject, &facts, judge(&facts));
+        let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
+        let mut report = self.report(query, &subject, &facts, judge(&facts));
+        let live = report.counts.active;
+        if live > 0 {
+            let after = subject.service.settings.keepalive_only.after();
+            report.busy_with = Some(self.occupation(&backends, after)?);
+        }
+        if subject.is_drained() {
+            report.outlook = Some(self.outlook(query, live)).filter(|_| live > 0);
+        }
         Ok((subject, report))
     }
 
@@ -142,6 +169,7 @@ impl Daemon {
         mut samples: Vec<Totals>,
         settle: Duration,
         detached: Vec<String>,
+        sockets: Option<Sockets>,
     ) -> Result<Facts, ApiError> {
         let backends = subject.backends();
         let mut walk = Walk::take(&self.reader, self.jiffies()?)?;
@@ -177,7 +205,9 @@ impl Daemon {
             oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
             detached,
-            one_way: matches!(subject.service.settings.mode, Mode::Dsr | Mode::Ipip | Mode::Gue),
+            tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
+            sockets,
+            one_way: subject.service.settings.mode.is_one_way(),
         })
     }
 
@@ -197,6 +227,9 @@ impl Daemon {
             reasons: judgement.reasons,
             evidence: judgement.evidence,
             counts: judgement.counts,
+            sockets: facts.sockets.as_ref().and_then(Sockets::worst).cloned(),
+            busy_with: None,
+            outlook: None,
             oldest_flow_s: facts.oldest.map(|age| age.as_secs()),
             last_packet_age_ms: facts.quiet.map(|age| age.as_millis() as u64),
         }
@@ -317,6 +350,7 @@ mod tests {
             since: String::new(),
             since_boot_ms: 0,
             deadline_s: None,
+            force: None,
         };
         commands::drain(&mut service, &Target::Version("v2".to_owned()), &drain, false).unwrap();
         for target in ["v2", "10.0.0.2:80"] {

@@ -10,12 +10,15 @@ mod explain;
 mod host;
 mod idle;
 mod made;
+mod occupation;
+mod prober;
 mod rates;
 mod reaper;
 mod report;
 mod takedown;
 mod ticker;
 mod warnings;
+mod witnesses;
 
 use std::sync::Arc;
 
@@ -50,6 +53,7 @@ const RESERVE: u32 = 16;
 /// What keeps it from starting; then nothing was changed.
 pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let config = api::load_config(paths.config.as_deref())?;
+    let agents = witnesses::agents(&config)?;
     checks::host(&paths.bpffs)?;
     let lock = checks::lock(&paths.state_dir)?;
     let present = host::present().await?;
@@ -63,6 +67,8 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         checks::belongs(&Maps::open(&paths.bpffs)?.meta()?, &store, &paths)?;
     }
     let listener = server::bind(&paths.socket)?;
+    let prober = prober::Prober::open()
+        .map_err(|error| ApiError::new(ErrorCode::Internal, format!("raw sockets: {error}")))?;
 
     let state = State { services: store.load()? };
     // A configuration that the state contradicts is refused before anything is made.
@@ -110,10 +116,14 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         events: events::EventHub::new(),
         rates: Default::default(),
         idle: Default::default(),
+        witnesses: Default::default(),
         warnings: Default::default(),
+        prober: std::sync::Mutex::new(prober),
+        declines: Default::default(),
         stop: Notify::new(),
         paths,
     });
+    daemon.witnesses.set_agents(agents);
     for line in attached {
         daemon.events.publish("interface", None, None, line);
     }
@@ -202,6 +212,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
+    tasks.spawn(Arc::clone(&daemon).probe_regularly());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;

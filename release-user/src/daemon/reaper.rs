@@ -7,12 +7,14 @@ use std::time::Duration;
 use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
-use super::core::Daemon;
+use super::core::{Daemon, lock};
 use crate::api::types::ApiError;
 use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
+use crate::control::settings::Settings;
 use crate::control::state::{InstanceState, State};
 use crate::kernel::{At, SessionAt, Tuple};
+use crate::probe::watch::Rhythm;
 use crate::verdict::walk::Walk;
 
 /// How often the tables are looked through.
@@ -32,6 +34,13 @@ struct Work {
     flows: HashMap<u32, Vec<Tuple>>,
     embryos: HashMap<u32, Vec<Tuple>>,
     sessions: HashMap<u32, Vec<SessionAt>>,
+}
+
+/// How long an instance's flows are kept.
+struct Limits {
+    timeouts: Timeouts,
+    /// How silent connections are asked, if they are.
+    rhythm: Option<Rhythm>,
 }
 
 impl Daemon {
@@ -70,11 +79,16 @@ impl Daemon {
     }
 
     /// Timeouts by instance id.
-    async fn timeouts(&self) -> HashMap<u32, Timeouts> {
+    async fn timeouts(&self) -> HashMap<u32, Limits> {
         let core = self.core.lock().await;
         let instances = core.state.instances();
         instances
-            .map(|(service, _, instance)| (instance.backend, service.settings.timeouts))
+            .map(|(service, _, instance)| {
+                let Settings { timeouts, probes, mode, .. } = &service.settings;
+                let probes = probes.enabled() && !mode.is_one_way();
+                let rhythm = probes.then(|| service.settings.probes.rhythm());
+                (instance.backend, Limits { timeouts: *timeouts, rhythm })
+            })
             .collect()
     }
 
@@ -92,7 +106,7 @@ impl Daemon {
         self.clock.jiffies(patience)
     }
 
-    fn find_work(&self, limits: &HashMap<u32, Timeouts>) -> Result<Work, ApiError> {
+    fn find_work(&self, limits: &HashMap<u32, Limits>) -> Result<Work, ApiError> {
         let now = self.jiffies()? as u32;
         let linger = self.clock.jiffies(LINGER);
         let handshake = self.clock.jiffies(HANDSHAKE);
@@ -103,8 +117,8 @@ impl Daemon {
         let mut work = Work::default();
         self.reader.walk_embryos(|at, embryo| {
             let limit = match limits.get(&embryo.backend) {
-                Some(timeouts) if at.proto == IPPROTO_UDP => {
-                    self.clock.jiffies(timeouts.unreplied().get())
+                Some(limits) if at.proto == IPPROTO_UDP => {
+                    self.clock.jiffies(limits.timeouts.unreplied().get())
                 }
                 _ => handshake,
             };
@@ -116,9 +130,16 @@ impl Daemon {
             let word = FlowWord(flow.state);
             // An instance nobody knows: nothing can be said for its flows.
             let known = limits.get(&flow.backend);
-            let limit = known.map_or(linger, |timeouts| self.patience(timeouts, at.proto, word));
+            let limit =
+                known.map_or(linger, |known| self.patience(&known.timeouts, at.proto, word));
             let wait = if word.is_live() { limit } else { linger };
-            if old(flow.last_packet, wait) {
+            if !old(flow.last_packet, wait) {
+                return;
+            }
+            // A silent connection is asked before it is given up.
+            let rhythm = known.and_then(|known| known.rhythm);
+            let asked = rhythm.filter(|_| word.is_live() && at.proto != IPPROTO_UDP);
+            if asked.is_none_or(|rhythm| lock(&self.prober).gives_up(at, word, rhythm)) {
                 work.flows.entry(limit).or_default().push(*at);
             }
         })?;

@@ -15,6 +15,7 @@ use crate::control::commands::service_mut;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
+use crate::probe::watch::Liveness;
 use crate::verdict::walk::{Totals, Walk};
 
 /// Parts in ten of the flow table from which the alarm is raised.
@@ -276,6 +277,9 @@ impl Describer<'_> {
         line.age_s = clock.age_of_opening(flow.opened_at, self.now).as_secs_f64();
         line.last_packet_age_ms = millis(clock.age(flow.last_packet, self.now));
         line.last_data_age_ms = millis(clock.age(flow.last_data, self.now));
+        let (client, server) = lock(&self.daemon.prober).ends(key, word);
+        line.client_end = client.as_str().to_owned();
+        line.server_end = server.as_str().to_owned();
         Some(line)
     }
 
@@ -320,6 +324,8 @@ impl Describer<'_> {
             age_s: 0.0,
             last_packet_age_ms: 0,
             last_data_age_ms: 0,
+            client_end: Liveness::default().as_str().to_owned(),
+            server_end: Liveness::default().as_str().to_owned(),
         })
     }
 }

@@ -90,6 +90,7 @@ impl Daemon {
             }
         }
         lock(&self.idle).retain(|target| draining.contains(target));
+        lock(&self.declines).retain(|target, _| draining.contains(target));
         reported.overdue.retain(|target| draining.contains(target));
         reported.due.retain(|target, _| draining.contains(target));
         Ok(())
@@ -147,9 +148,7 @@ impl Daemon {
         if reported.due.get(&name).is_some_and(|due| due.0 > start && due.1 == generation) {
             return Ok(());
         }
-        // After a reboot the clock starts anew, and with it the deadline.
-        let elapsed = clock::monotonic().saturating_sub(Duration::from_millis(drain.since_boot_ms));
-        let overdue = drain.deadline_s.is_some_and(|deadline| elapsed.as_secs_f64() >= deadline);
+        let overdue = drain.is_overdue(clock::monotonic());
         let query = TargetQuery { service: name.0.clone(), target: name.1.clone() };
         let (_, report) = self.judge(&query).await?;
         let idle = report.verdict == Verdict::Idle;

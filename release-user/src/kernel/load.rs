@@ -30,7 +30,8 @@ pub(super) const REAP: [&str; 2] = ["release_reap", "release_reap6"];
 /// Folder of pinned programs.
 pub const PROGRAMS: &str = "programs";
 /// Programs that are pinned: the others are held by the maps of stages.
-const PINNED: [&str; 4] = [XDP, EXPLAIN, REAP[0], REAP[1]];
+pub(super) const MARK: [&str; 2] = ["release_mark", "release_mark6"];
+const PINNED: [&str; 6] = [XDP, EXPLAIN, REAP[0], REAP[1], MARK[0], MARK[1]];
 
 /// Sizes of the tables whose capacity the configuration says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use release_common::abi::{
     opened_at as opened_at_units, reap_op, reap_result,
 };
 use release_common::pipeline::SNAT_KEPT_SECONDS;
+use release_common::tcp::word::Marks;
 
 use super::family::{FamilyMaps, SessionAt, Tuple, session_key};
-use super::load::{EXPLAIN, Loaded, PROGRAMS, REAP, TC, XDP, absent, program_error};
+use super::load::{EXPLAIN, Loaded, MARK, PROGRAMS, REAP, TC, XDP, absent, program_error};
 use super::{KernelError, Maps};
 
 /// The pinned programs.
@@ -21,6 +22,7 @@ pub struct Programs {
     xdp: Xdp,
     explain: Xdp,
     reap: [Xdp; 2],
+    mark: [Xdp; 2],
 }
 
 /// Result of running a program on a frame.
@@ -43,7 +45,8 @@ impl Programs {
                 .map_err(|error| program_error(name, &error))
         };
         let reap = [open(REAP[0])?, open(REAP[1])?];
-        Ok(Self { xdp: open(XDP)?, explain: open(EXPLAIN)?, reap })
+        let mark = [open(MARK[0])?, open(MARK[1])?];
+        Ok(Self { xdp: open(XDP)?, explain: open(EXPLAIN)?, reap, mark })
     }
 
     /// Runs the packet program once on a frame, as if it had come in by that interface; the loopback
@@ -78,7 +81,7 @@ impl Programs {
         let mut packet = vec![0u8; 64];
         let head = Reap { op: reap_op::CLOCK, ..Reap::zeroed() };
         packet[..size_of::<Reap>()].copy_from_slice(bytemuck::bytes_of(&head));
-        let out = self.run_reaper(0, &packet)?;
+        let out = carry_out(&self.reap[0], REAP[0], &packet)?;
         let at = size_of::<Reap>();
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&out[at..at + 8]);
@@ -101,6 +104,20 @@ impl Programs {
         let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
         let done4 = self.order(0, op, &v4, limit, linger)?;
         let done6 = self.order(1, op, &v6, limit, linger)?;
+        Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
+    }
+
+    /// Puts marks on live flows, in place of those that they have; returns those that have them
+    /// now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn mark(&self, tuples: &[Tuple], marks: Marks) -> Result<Vec<Tuple>, KernelError> {
+        let v4: Vec<FlowKey<Be32>> = tuples.iter().filter_map(Tuple::key).collect();
+        let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
+        let head = Reap { limit: marks.0, ..Reap::zeroed() };
+        let done4 = order(&self.mark[0], MARK[0], head, &v4)?;
+        let done6 = order(&self.mark[1], MARK[1], head, &v6)?;
         Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
     }
 
@@ -147,7 +164,6 @@ impl Programs {
         Ok(self.order(family, reap_op::SNAT, &old, limit, limit)?.len())
     }
 
-    /// Has a reaper program do something to keys; returns those it was done to.
     fn order<K: Pod>(
         &self,
         family: usize,
@@ -156,34 +172,40 @@ impl Programs {
         limit: u32,
         linger: u32,
     ) -> Result<Vec<K>, KernelError> {
-        let mut done = Vec::new();
-        for part in keys.chunks(Reap::BYTES / size_of::<K>()) {
-            let head = Reap { op, count: part.len() as u32, limit, linger };
-            let mut packet = bytemuck::bytes_of(&head).to_vec();
-            packet.extend_from_slice(bytemuck::cast_slice(part));
-            packet.resize(packet.len().max(64), 0);
-            let out = self.run_reaper(family, &packet)?;
-            for (index, key) in part.iter().enumerate() {
-                let last = size_of::<Reap>() + (index + 1) * size_of::<K>() - 1;
-                if out.get(last) == Some(&reap_result::DONE) {
-                    done.push(*key);
-                }
+        let head = Reap { op, limit, linger, ..Reap::zeroed() };
+        order(&self.reap[family], REAP[family], head, keys)
+    }
+}
+
+/// Has a program do something to keys; returns those it was done to.
+fn order<K: Pod>(program: &Xdp, name: &str, head: Reap, keys: &[K]) -> Result<Vec<K>, KernelError> {
+    let mut done = Vec::new();
+    for part in keys.chunks(Reap::BYTES / size_of::<K>()) {
+        let head = Reap { count: part.len() as u32, ..head };
+        let mut packet = bytemuck::bytes_of(&head).to_vec();
+        packet.extend_from_slice(bytemuck::cast_slice(part));
+        packet.resize(packet.len().max(64), 0);
+        let out = carry_out(program, name, &packet)?;
+        for (index, key) in part.iter().enumerate() {
+            let last = size_of::<Reap>() + (index + 1) * size_of::<K>() - 1;
+            if out.get(last) == Some(&reap_result::DONE) {
+                done.push(*key);
             }
         }
-        Ok(done)
     }
+    Ok(done)
+}
 
-    fn run_reaper(&self, family: usize, packet: &[u8]) -> Result<Vec<u8>, KernelError> {
-        let result = run(&self.reap[family], REAP[family], packet, None)?;
-        // XDP_ABORTED is 0.
-        if result.action == 0 {
-            return Err(KernelError::Program {
-                name: REAP[family].to_owned(),
-                why: "refused its order".to_owned(),
-            });
-        }
-        Ok(result.frame)
+fn carry_out(program: &Xdp, name: &str, packet: &[u8]) -> Result<Vec<u8>, KernelError> {
+    let result = run(program, name, packet, None)?;
+    // XDP_ABORTED is 0.
+    if result.action == 0 {
+        return Err(KernelError::Program {
+            name: name.to_owned(),
+            why: "refused its order".to_owned(),
+        });
     }
+    Ok(result.frame)
 }
 
 impl Loaded {

@@ -1,6 +1,8 @@
 //! The host around the data plane: interfaces, routes, neighbours, kernel settings.
 
 pub mod ethtool;
+pub mod exchange;
+pub mod namespace;
 pub mod neighbours;
 pub mod netlink;
 pub mod route;

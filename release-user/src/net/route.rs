@@ -60,7 +60,7 @@ pub async fn ways(addresses: BTreeSet<IpAddr>) -> io::Result<BTreeMap<IpAddr, Wa
     .await
 }
 
-fn question(addr: IpAddr) -> RouteMessage {
+pub(crate) fn question(addr: IpAddr) -> RouteMessage {
     let mut message = RouteMessage::default();
     let (family, bits, address) = match addr {
         IpAddr::V4(addr) => (AddressFamily::Inet, 32, RouteAddress::Inet(addr)),
@@ -72,7 +72,7 @@ fn question(addr: IpAddr) -> RouteMessage {
     message
 }
 
-fn way(message: &RouteMessage) -> Option<Way> {
+pub(crate) fn way(message: &RouteMessage) -> Option<Way> {
     let local = message.header.kind == RouteType::Local;
     if !local && message.header.kind != RouteType::Unicast {
         return None;

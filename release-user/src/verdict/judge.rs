@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::sockets::Sockets;
 use super::walk::{Tally, Totals};
 use crate::api::types::{Evidence, IdleCounts, Verdict};
+use crate::sockets::Summary;
 
 /// Everything the verdict rests on.
 #[derive(Clone, Debug)]
@@ -34,6 +36,27 @@ pub struct Facts {
     pub detached: Vec<String>,
     /// Whether only the clients' half of its flows passes here.
     pub one_way: bool,
+    /// Whether all its flows are TCP.
+    pub tcp_only: bool,
+    /// What its sockets say; `None` if nobody is asked.
+    pub sockets: Option<Sockets>,
+}
+
+impl Facts {
+    /// Whether the sockets answer doubts about connections that the tables do not know. What is not
+    /// known of them is a doubt of its own.
+    fn answered(&self) -> Option<Result<(), String>> {
+        let told = |sockets: &&Sockets| sockets.asked() && sockets.unknown().is_none();
+        let sockets = self.sockets.as_ref().filter(told)?;
+        Some(sockets.answer_doubts(self.tcp_only, self.quiet))
+    }
+
+    /// Whether flows that the table has live are over. Only where closes do not pass here: else the
+    /// table knows.
+    fn flows_are_over(&self) -> bool {
+        let sockets = self.sockets.as_ref().filter(|_| self.one_way);
+        sockets.is_some_and(|sockets| sockets.end_flows(self.tcp_only, self.quiet))
+    }
 }
 
 /// A verdict with everything that led to it.
@@ -64,6 +87,25 @@ struct Collector {
 }
 
 impl Collector {
+    /// An item that raises a doubt about connections that the tables do not know, unless the
+    /// sockets answer it.
+    fn doubt(&mut self, name: &str, facts: &Facts, ok: bool, detail: String, reason: String) {
+        if ok {
+            return self.item(name, true, detail, Against::Said, reason);
+        }
+        match facts.answered() {
+            Some(Ok(())) => {
+                let detail = format!("{detail}; answered by the sockets");
+                self.item(name, true, detail, Against::Said, reason);
+            }
+            Some(Err(why)) => {
+                let reason = format!("{reason} (the sockets do not answer it: {why})");
+                self.item(name, false, detail, Against::Unknown, reason);
+            }
+            None => self.item(name, false, detail, Against::Unknown, reason),
+        }
+    }
+
     fn item(&mut self, name: &str, ok: bool, detail: String, against: Against, reason: String) {
         self.evidence.push(Evidence { name: name.to_owned(), ok, detail });
         if !ok {
@@ -95,10 +137,12 @@ pub fn judge(facts: &Facts) -> Judgement {
         Against::Busy,
         format!("{} in progress", plural(flows.embryonic, "handshake")),
     );
+    let over = flows.active > 0 && facts.flows_are_over();
+    let note = if over { "; over, by the sockets" } else { "" };
     out.item(
         "flow-table",
-        flows.active == 0,
-        format!("{} of {} table entries", flows.active, facts.entries),
+        flows.active == 0 || over,
+        format!("{} of {} table entries{note}", flows.active, facts.entries),
         Against::Busy,
         plural(flows.active, "active flow"),
     );
@@ -109,13 +153,14 @@ pub fn judge(facts: &Facts) -> Judgement {
         Against::Busy,
         format!("{} still lead new flows to it", plural(facts.tally.sessions, "held session")),
     );
+    sockets(facts, &mut out);
     accounting(facts, evicted, &mut out);
-    out.item(
+    out.doubt(
         "both-directions",
+        facts,
         !facts.one_way,
         if facts.one_way { "the instance answers clients directly" } else { "seen here" }
             .to_owned(),
-        Against::Unknown,
         "only the clients' half of its flows passes here: ask the instance's host".to_owned(),
     );
     let quiet = facts.quiet.is_none_or(|quiet| quiet >= facts.settle);
@@ -129,11 +174,11 @@ pub fn judge(facts: &Facts) -> Judgement {
     // Retransmits after a close, or traffic that belongs to nothing we know: wait.
     out.item("quiet", quiet, since.clone(), Against::Unknown, format!("not settled: {since}"));
     let lost = facts.lost_past.join(", ");
-    out.item(
+    out.doubt(
         "known-since-start",
+        facts,
         facts.lost_past.is_empty(),
         if lost.is_empty() { "tables cover its whole service".to_owned() } else { lost.clone() },
-        Against::Unknown,
         format!("the flow table was made anew while in service: {lost}"),
     );
     let detached = facts.detached.join(", ");
@@ -166,6 +211,7 @@ pub fn judge(facts: &Facts) -> Judgement {
             expired_unproven: counters.expired,
             untracked: counters.untracked,
             evicted,
+            forced: counters.forced,
         },
     }
 }
@@ -209,6 +255,34 @@ fn placement(facts: &Facts, out: &mut Collector) {
     );
 }
 
+/// What does the instance itself hold?
+fn sockets(facts: &Facts, out: &mut Collector) {
+    let Some(sockets) = facts.sockets.as_ref().filter(|sockets| sockets.asked()) else {
+        return out.item("sockets", true, "not asked".to_owned(), Against::Said, String::new());
+    };
+    let flows = facts.tally.flows;
+    let (table, remaining) = (flows.active + flows.embryonic, sockets.remaining());
+    let mut detail = sockets.in_words();
+    let mut reason = sockets.worst().map(Summary::in_words).unwrap_or_default();
+    if remaining == 0 && table > 0 {
+        detail = format!("{detail}; the flow table shows {}", plural(table, "flow"));
+    } else if remaining > 0 && table == 0 {
+        // Somebody lost a close, or came another way.
+        reason = format!("{reason} (the flow table shows none)");
+    }
+    let unknown = sockets.unknown();
+    if remaining > 0 {
+        if let Some(why) = &unknown {
+            out.unknown.push(format!("sockets: {why}"));
+        }
+        out.item("sockets", false, detail, Against::Busy, reason);
+    } else {
+        let ok = unknown.is_none();
+        let reason = format!("sockets: {}", unknown.unwrap_or_default());
+        out.item("sockets", ok, detail, Against::Unknown, reason);
+    }
+}
+
 /// Does everything that was counted add up?
 fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
     let active = facts.tally.flows.active as i64;
@@ -226,25 +300,25 @@ fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
         format!("counters and table differ by {drift}"),
     );
     let counters = &facts.after.counters;
-    out.item(
+    out.doubt(
         "expired-unproven",
+        facts,
         counters.expired == 0,
         plural(counters.expired, "flow"),
-        Against::Unknown,
         format!("{} ended by a timer, which proves no close", plural(counters.expired, "flow")),
     );
-    out.item(
+    out.doubt(
         "untracked",
+        facts,
         counters.untracked == 0,
         plural(counters.untracked, "flow"),
-        Against::Unknown,
         format!("{} forwarded without an entry", plural(counters.untracked, "flow")),
     );
-    out.item(
+    out.doubt(
         "embryos-evicted",
+        facts,
         evicted == 0,
         evicted.to_string(),
-        Against::Unknown,
         format!("{evicted} of its handshakes were evicted from their table"),
     );
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::types::{FlowCounts, InstanceCounters};
+use crate::sockets::State;
+use crate::verdict::sockets::{Answer, Proof};
 
 /// Truly idle: 100 flows opened and closed, long quiet.
 fn idle() -> Facts {
@@ -38,6 +40,8 @@ fn idle() -> Facts {
         lost_past: Vec::new(),
         detached: Vec::new(),
         one_way: false,
+        tcp_only: true,
+        sockets: None,
     }
 }
 
@@ -106,6 +110,134 @@ fn one_fact_at_a_time() {
         assert_eq!(judgement.verdict, *verdict, "{name}: {:?}", judgement.reasons);
         assert!(judgement.reasons[0].contains(reason), "{name}: {:?}", judgement.reasons);
     }
+}
+
+/// Sockets, asked twice, of which `remaining` are left open by their client.
+fn sockets(remaining: u64) -> Option<Sockets> {
+    let mut found = Sockets::new(Vec::new());
+    for _ in 0..2 {
+        let mut summary = Summary::default();
+        summary.states.insert(State::CloseWait, remaining);
+        let age = Duration::from_millis(1);
+        found.look(vec![(
+            "here".to_owned(),
+            Answer::Known { summary, proof: Proof::Listener, age },
+        )]);
+    }
+    Some(found)
+}
+
+fn item<'a>(judgement: &'a Judgement, name: &str) -> &'a Evidence {
+    judgement.evidence.iter().find(|item| item.name == name).unwrap()
+}
+
+/// What each doubt about connections that the tables do not know comes to with and without sockets.
+#[test]
+fn sockets_answer_doubts_about_unknown_connections() {
+    type Change = fn(&mut Facts);
+    let cases: &[(&str, Change)] = &[
+        ("both-directions", |f| f.one_way = true),
+        ("expired-unproven", expired),
+        ("untracked", |f| f.after.counters.untracked = 4),
+        ("embryos-evicted", |f| f.after.trials += 1),
+        ("known-since-start", |f| f.lost_past = vec!["a".into()]),
+    ];
+    for (name, change) in cases {
+        let judge = |sockets: Option<Sockets>, tcp_only| {
+            with(|facts| {
+                change(facts);
+                facts.sockets = sockets;
+                facts.tcp_only = tcp_only;
+            })
+        };
+        assert_eq!(judge(None, true).verdict, Verdict::Unknown, "{name}");
+        let answered = judge(sockets(0), true);
+        assert_eq!(answered.verdict, Verdict::Idle, "{name}: {:?}", answered.reasons);
+        let detail = &item(&answered, name).detail;
+        assert!(detail.ends_with("answered by the sockets"), "{name}: {detail}");
+        // Where UDP is among it, sockets prove nothing.
+        let udp = judge(sockets(0), false);
+        assert_eq!(udp.verdict, Verdict::Unknown, "{name}");
+        assert!(udp.reasons[0].contains("do not answer it: UDP"), "{name}: {:?}", udp.reasons);
+        assert_eq!(judge(sockets(1), true).verdict, Verdict::Busy, "{name}");
+    }
+}
+
+/// Other doubts are none of the sockets' business.
+#[test]
+fn sockets_answer_no_other_doubt() {
+    let cases: [fn(&mut Facts); 4] = [
+        drift,
+        |f| f.quiet = Some(Duration::from_millis(999)),
+        |f| f.tally.newest_generation = 7,
+        |f| f.detached = vec!["eth0".into()],
+    ];
+    for change in cases {
+        let judgement = with(|facts| {
+            change(facts);
+            facts.sockets = sockets(0);
+        });
+        assert_eq!(judgement.verdict, Verdict::Unknown, "{:?}", judgement.evidence);
+    }
+}
+
+#[test]
+fn sockets_that_remain_contradict_the_table() {
+    let judgement = with(|facts| facts.sockets = sockets(2));
+    assert_eq!(judgement.verdict, Verdict::Busy);
+    let reason = "2 sockets remain: 2 CLOSE_WAIT (the flow table shows none)";
+    assert_eq!(judgement.reasons, [reason]);
+    // The other way round the table is believed, and the sockets are shown.
+    let judgement = with(|facts| {
+        live(facts, 1);
+        facts.sockets = sockets(0);
+    });
+    assert_eq!(judgement.verdict, Verdict::Busy);
+    assert_eq!(judgement.reasons, ["1 active flow"]);
+    let detail = &item(&judgement, "sockets").detail;
+    assert!(detail.ends_with("; the flow table shows 1 flow"), "{detail}");
+    assert_eq!(item(&with(|_| ()), "sockets").detail, "not asked");
+}
+
+/// In one-way modes the table sees no server's FIN or RST: its live flows are over when no socket
+/// remains where connections were seen. Nowhere else.
+#[test]
+fn flows_that_end_unseen_are_over_by_the_sockets() {
+    let judge = |one_way, proof, quiet| {
+        with(|facts| {
+            live(facts, 1);
+            facts.one_way = one_way;
+            facts.quiet = Some(Duration::from_millis(quiet));
+            let mut found = Sockets::new(Vec::new());
+            let summary = Summary::default();
+            let answer = Answer::Known { summary, proof, age: Duration::ZERO };
+            found.look(vec![("there".to_owned(), answer)]);
+            facts.sockets = Some(found);
+        })
+    };
+    let judgement = judge(true, Proof::Connections, 2000);
+    assert_eq!(judgement.verdict, Verdict::Idle, "{:?}", judgement.reasons);
+    let detail = &item(&judgement, "flow-table").detail;
+    assert_eq!(detail, "1 of 40 table entries; over, by the sockets");
+    assert_eq!(judgement.counts.active, 1, "the table's own word stays");
+    assert_eq!(judge(true, Proof::Connections, 999).verdict, Verdict::Unknown, "not quiet");
+    assert_eq!(judge(true, Proof::Listener, 2000).verdict, Verdict::Busy);
+    assert_eq!(judge(false, Proof::Connections, 2000).verdict, Verdict::Busy);
+}
+
+#[test]
+fn sockets_that_are_not_known_are_a_doubt_of_their_own() {
+    let unknown = |remaining| {
+        let mut found = sockets(remaining).unwrap();
+        found.look(vec![("there".to_owned(), Answer::Unknown("agent: gone".to_owned()))]);
+        with(|facts| facts.sockets = Some(found))
+    };
+    let judgement = unknown(0);
+    assert_eq!(judgement.verdict, Verdict::Unknown);
+    assert_eq!(judgement.reasons, ["sockets: agent: gone"]);
+    let judgement = unknown(1);
+    assert_eq!(judgement.verdict, Verdict::Busy);
+    assert!(judgement.reasons.contains(&"sockets: agent: gone".to_owned()));
 }
 
 /// `busy` comes first: whatever else is in doubt, somebody is there.

@@ -1,5 +1,8 @@
-//! `idle | busy | unknown`: [`walk`] collects, [`judge`] decides, [`receipt`] writes down.
+//! `idle | busy | unknown`: [`walk`] collects, [`sockets`] adds what the instances hold, [`judge`]
+//! decides, [`receipt`] writes down; [`occupation`] says with what a target is busy.
 
 pub mod judge;
+pub mod occupation;
 pub mod receipt;
+pub mod sockets;
 pub mod walk;

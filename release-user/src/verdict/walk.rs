@@ -188,11 +188,11 @@ impl Totals {
             sum.adopted += kernel.adopted;
             sum.closed_fin += kernel.closed_fin;
             sum.closed_rst += kernel.closed_rst;
+            sum.forced += kernel.forced;
             sum.reopened += kernel.reopened;
             sum.superseded += kernel.superseded;
             sum.expired += user.expired;
             sum.timed_out += user.timed_out;
-            sum.forced += user.forced;
             sum.refused += kernel.refused;
             sum.untracked += kernel.untracked;
             sum.unverified += kernel.unverified;

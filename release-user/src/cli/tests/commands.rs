@@ -101,8 +101,8 @@ async fn every_command_prints() {
         (
             "flows",
             "\
-CLIENT              FRONTEND           SERVICE  VERSION  INSTANCE        STATE        GEN      AGE  LAST PACKET  LAST DATA
-198.51.100.7:40000  192.0.2.10:80/tcp  web      v1       10.0.0.11:8080  half-closed    6  4 m 2 s       412 ms    1 m 1 s
+CLIENT              FRONTEND           SERVICE  VERSION  INSTANCE        STATE        GEN      AGE  LAST PACKET  LAST DATA  CLIENT END  SERVER END
+198.51.100.7:40000  192.0.2.10:80/tcp  web      v1       10.0.0.11:8080  half-closed    6  4 m 2 s       412 ms    1 m 1 s  alive
 ",
         ),
         (
@@ -110,6 +110,13 @@ CLIENT              FRONTEND           SERVICE  VERSION  INSTANCE        STATE  
             "\
 SERVICE  VERSION  INSTANCE  ADDRESS         STATE   ACTIVE  PLACED  OPENED  ADOPTED  FIN  RST  EXPIRED  PACKETS  BYTES
 web      v1       web-b     10.0.0.22:8080  active      12     993     991        0    0    0        0        0      0
+",
+        ),
+        (
+            "idle receipts web",
+            "\
+ID  AT                    TARGET  GENERATION  FORCED  EPOCH  INTACT
+ 3  2026-01-01T00:00:00Z  v1               7       0      1  no
 ",
         ),
         (

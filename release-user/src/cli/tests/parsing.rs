@@ -197,11 +197,8 @@ fn bad_input_exits_2_and_says_why() {
         ("drain web v1 --deadline -5s", "(as in 500ms, 30s, 5m, 1h 30m)"),
         ("drain web v1 --deadline 5lightyears", "unknown time unit"),
         ("drain web v1 --deadline 11years", "more than ten years"),
-        (
-            "drain web v1 --deadline 5s --on-deadline force",
-            "forced drains are not supported by this version (hold is)",
-        ),
-        ("drain web v1 --deadline 5s --on-deadline never", "unknown (hold)"),
+        ("drain web v1 --deadline 5s --on-deadline force --force-rate 0", "0 is not in 1.."),
+        ("drain web v1 --deadline 5s --on-deadline never", "unknown (hold or force)"),
         ("drain web v1 --on-deadline hold", "--deadline <DURATION>"),
         ("idle", "Usage"),
         ("idle check web", "<TARGET>"),

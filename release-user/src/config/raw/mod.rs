@@ -7,6 +7,7 @@ pub(super) use options::{ByVersion, DraftSnat, DraftTunnel};
 pub(super) use service::{DraftInstance, DraftService, DraftVersion};
 
 use super::error::Invalid;
+use super::evidence::{Credentials, absolute};
 use super::numbers::{
     EmbryoCapacity, FlowCapacity, FragmentCapacity, SessionCapacity, SnatCapacity,
 };
@@ -84,9 +85,25 @@ fn read_daemon(node: &Node<'_>) -> Result<Daemon, Invalid> {
         snat_capacity: number(&mut fields, "snat_capacity", SnatCapacity::new),
         fragment_capacity: number(&mut fields, "fragment_capacity", FragmentCapacity::new),
         log: fields.or("log", LogLevel::default(), choice),
+        agent: fields.optional("agent", read_credentials).map(|at| at.value),
     };
     fields.finish();
     Ok(daemon)
+}
+
+fn read_credentials(node: &Node<'_>) -> Result<Credentials, Invalid> {
+    let mut fields = node.table()?;
+    let mut file = |key, example| {
+        let path = fields.required(key, example, |node| absolute(node.string()?));
+        path.map(|at| at.value).unwrap_or_default()
+    };
+    let credentials = Credentials {
+        ca: file("ca", r#"ca = "/etc/release/agent/ca.pem""#),
+        certificate: file("certificate", r#"certificate = "/etc/release/agent/daemon.pem""#),
+        key: file("key", r#"key = "/etc/release/agent/daemon.key""#),
+    };
+    fields.finish();
+    Ok(credentials)
 }
 
 /// A bounded number that has a default.

@@ -1,11 +1,12 @@
 //! Tables and lists inside `[[service]]`.
 
 use super::super::MAX_SNAT_ADDRESSES;
-use super::super::address::host_address;
+use super::super::address::{Endpoint, host_address};
 use super::super::error::Invalid;
+use super::super::evidence::{Sockets, absolute};
 use super::super::forwarding::{PortRange, Quic, ServerId};
 use super::super::numbers::{duration_in, in_range};
-use super::super::policy::{Drain, Limits};
+use super::super::policy::{Drain, KeepaliveOnly, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Node};
 use super::super::settings::OnDrain;
@@ -13,6 +14,7 @@ use super::super::types::Name;
 use super::{choice, count};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// Lists with the version that each is for.
 pub(in super::super) type ByVersion<T> = Vec<(Name, At<Vec<At<T>>>)>;
@@ -56,6 +58,35 @@ pub(super) fn read_drain(node: &Node<'_>) -> Result<DraftDrain, Invalid> {
             .hint("(samples - 1) x every is the time that each verdict takes"));
     }
     Ok(DraftDrain { drain, sessions })
+}
+
+pub(super) fn read_keepalive_only(node: &Node<'_>) -> Result<KeepaliveOnly, Invalid> {
+    let mut fields = node.table()?;
+    let default = KeepaliveOnly::default();
+    let longest = Duration::from_secs(7 * 86_400);
+    let keepalive_only = KeepaliveOnly {
+        after: fields.or("after", default.after, |node| {
+            duration_in(node.duration()?, Duration::from_secs(1), longest)
+        }),
+        action: fields.or("action", default.action, choice),
+    };
+    fields.finish();
+    Ok(keepalive_only)
+}
+
+pub(super) fn read_probes(node: &Node<'_>) -> Result<Probes, Invalid> {
+    let mut fields = node.table()?;
+    let default = Probes::default();
+    let span = |node: &Node<'_>| duration_in(node.duration()?, Drain::SHORTEST, Drain::LONGEST);
+    let probes = Probes {
+        enabled: fields.or("enabled", default.enabled, Node::boolean),
+        after: fields.or("after", default.after, span),
+        every: fields.or("every", default.every, span),
+        tries: fields
+            .or("tries", default.tries, |node| in_range(node.integer()?, 1, Probes::MAX_TRIES)),
+    };
+    fields.finish();
+    Ok(probes)
 }
 
 pub(super) fn read_limits(node: &Node<'_>) -> Result<Limits, Invalid> {
@@ -119,6 +150,31 @@ pub(super) fn read_quic(node: &Node<'_>) -> Result<Quic, Invalid> {
     };
     fields.finish();
     Ok(quic)
+}
+
+/// Where sockets are asked for: a word, or a table with one key.
+pub(super) fn read_sockets(node: &Node<'_>) -> Result<Sockets, Invalid> {
+    if !node.is_table() {
+        return Sockets::word(node.string()?);
+    }
+    let mut fields = node.table()?;
+    let given = [
+        fields.optional("netns", |node| Sockets::netns(node.string()?)),
+        fields.optional("pid_file", |node| absolute(node.string()?).map(Sockets::PidFile)),
+        fields.optional("agent", |node| Endpoint::parse(node.string()?).map(Sockets::Agent)),
+    ];
+    let clean = fields.finish();
+    let mut given = given.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(one), None) => Ok(one.value),
+        (Some(_), Some(second)) => {
+            Err(Invalid::new(format!("a second place, {}", second.place.key))
+                .hint("sockets are in one place: keep one key"))
+        }
+        // What was refused is reported already.
+        (None, _) if !clean => Ok(Sockets::None),
+        (None, _) => Err(Invalid::new("empty").hint("`netns`, `pid_file` or `agent`")),
+    }
 }
 
 /// Lists by version name. What one list holds, and whether there is such a version, is checked

@@ -2,11 +2,12 @@
 
 use super::super::address::{Endpoint, Frontend};
 use super::super::error::Invalid;
+use super::super::evidence::Sockets;
 use super::super::forwarding::{Quic, ServerId};
 use super::super::numbers::{
     IdleTimeout, InstanceWeight, SessionTimeout, UdpTimeout, UnrepliedTimeout, Weight,
 };
-use super::super::policy::Limits;
+use super::super::policy::{KeepaliveOnly, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Fields, Node};
 use super::super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
@@ -38,9 +39,12 @@ pub(in super::super) struct DraftService {
     pub when_empty: WhenEmpty,
     pub when_full: WhenFull,
     pub drain: DraftDrain,
+    pub probes: Option<At<Probes>>,
+    pub keepalive_only: Option<At<KeepaliveOnly>>,
     pub snat: Option<At<DraftSnat>>,
     pub tunnel: Option<At<DraftTunnel>>,
     pub quic: Option<At<Quic>>,
+    pub sockets: Option<At<Sockets>>,
     pub ring_size: RingSize,
     pub versions: Vec<At<DraftVersion>>,
 }
@@ -61,6 +65,13 @@ impl DraftService {
         self.frontends.iter().chain(self.test_frontends.iter().flat_map(|(_, list)| &list.value))
     }
 
+    /// Every place where sockets are asked for.
+    pub fn sockets(&self) -> impl Iterator<Item = &At<Sockets>> {
+        let versions = self.versions.iter().filter_map(|version| version.value.sockets.as_ref());
+        let instances = self.instances().filter_map(|instance| instance.value.sockets.as_ref());
+        self.sockets.iter().chain(versions).chain(instances)
+    }
+
     /// All instances.
     pub fn instances(&self) -> impl Iterator<Item = &At<DraftInstance>> {
         self.versions.iter().flat_map(|version| &version.value.instances)
@@ -73,6 +84,7 @@ pub(in super::super) struct DraftVersion {
     pub name: Option<At<Name>>,
     pub weight: Weight,
     pub meta: BTreeMap<String, String>,
+    pub sockets: Option<At<Sockets>>,
     pub instances: Vec<At<DraftInstance>>,
 }
 
@@ -83,6 +95,7 @@ pub(in super::super) struct DraftInstance {
     pub addr: Option<At<Endpoint>>,
     pub weight: InstanceWeight,
     pub server_id: Option<At<ServerId>>,
+    pub sockets: Option<At<Sockets>>,
 }
 
 pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
@@ -111,9 +124,12 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         when_empty: fields.or("when_empty", WhenEmpty::default(), choice),
         when_full: fields.or("when_full", WhenFull::default(), choice),
         drain: fields.or("drain", DraftDrain::default(), options::read_drain),
+        probes: fields.optional("probes", options::read_probes),
+        keepalive_only: fields.optional("keepalive_only", options::read_keepalive_only),
         snat: fields.optional("snat", options::read_snat),
         tunnel: fields.optional("tunnel", options::read_tunnel),
         quic: fields.optional("quic", options::read_quic),
+        sockets: fields.optional("sockets", options::read_sockets),
         ring_size: fields.or("ring_size", RingSize::DEFAULT, ring_size),
         versions: fields
             .required("version", "add a [[service.version]]", |node| {
@@ -139,6 +155,7 @@ fn read_version(node: &Node<'_>) -> Result<DraftVersion, Invalid> {
             let all = node.table()?.every(|value| value.string().map(str::to_owned));
             Ok(all.map(|(key, text)| (key, text.value)).collect())
         }),
+        sockets: fields.optional("sockets", options::read_sockets),
         instances: fields.or("instances", Vec::new(), |node| node.list(read_instance)),
     };
     fields.finish();
@@ -156,6 +173,7 @@ fn read_instance(node: &Node<'_>) -> Result<DraftInstance, Invalid> {
             addr: Some(At { place: node.place.clone(), value: addr }),
             weight: InstanceWeight::DEFAULT,
             server_id: None,
+            sockets: None,
         });
     }
     let mut fields = node.table()?;
@@ -165,6 +183,7 @@ fn read_instance(node: &Node<'_>) -> Result<DraftInstance, Invalid> {
             .required("addr", r#"addr = "10.0.0.11:8080""#, |node| Endpoint::parse(node.string()?)),
         weight: number(&mut fields, "weight", InstanceWeight::new),
         server_id: fields.optional("server_id", |node| ServerId::parse(node.string()?)),
+        sockets: fields.optional("sockets", options::read_sockets),
     };
     fields.finish();
     Ok(instance)

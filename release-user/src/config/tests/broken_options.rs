@@ -13,6 +13,46 @@ pub(super) const BOTH: &str = r#"["192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"]"
 pub(super) const I: &str = r#"["10.0.0.11:80"]"#;
 pub(super) const II: &str = r#"["10.0.0.11:80", "[fd00::11]:80"]"#;
 
+const SOCKETS: &[Case] = &[
+    (
+        "an unknown place",
+        [T, r#"sockets = "hots""#, I],
+        &["f.toml:7: service[web].sockets: unknown value \"hots\" (`host`, `none`, { netns ="],
+    ),
+    (
+        "no certificates",
+        [T, r#"sockets = { agent = "10.0.0.11:7443" }"#, I],
+        &[
+            "f.toml:7: service[web].sockets: [daemon] has no `agent`, the certificates for asking one (agent = {",
+        ],
+    ),
+    (
+        "two places",
+        [T, r#"sockets = { netns = "a", pid_file = "/run/a.pid" }"#, I],
+        &["f.toml:7: service[web].sockets: a second place, service[web].sockets.pid_file (sockets"],
+    ),
+    (
+        "no place",
+        [T, "sockets = {}", I],
+        &["f.toml:7: service[web].sockets: empty (`netns`, `pid_file` or `agent`)"],
+    ),
+    (
+        "paths and names",
+        [
+            T,
+            r#"sockets = { netns = ".." }"#,
+            r#"[{ addr = "10.0.0.11:80", sockets = { pid_file = "web.pid" } }, { addr = "10.0.0.12:80", sockets = { netns = "a/b" } }, { addr = "10.0.0.13:80", sockets = { agent = "web1:7443" } }, { addr = "10.0.0.14:80", sockets = { nets = "a" } }]"#,
+        ],
+        &[
+            "f.toml:7: service[web].sockets.netns: \"..\" is not a name (one of `ip netns list`)",
+            "f.toml:11: service[web].version[v1].instances[0].sockets.pid_file: \"web.pid\" is not an absolute path",
+            "f.toml:11: service[web].version[v1].instances[1].sockets.netns: \"a/b\" is not a name",
+            "f.toml:11: service[web].version[v1].instances[2].sockets.agent: \"web1:7443\" is not an address",
+            "f.toml:11: service[web].version[v1].instances[3].sockets.nets: unknown key (did you mean `netns`?)",
+        ],
+    ),
+];
+
 const TIME_AND_QUANTITY: &[Case] = &[
     (
         "timeouts out of range",
@@ -28,6 +68,28 @@ const TIME_AND_QUANTITY: &[Case] = &[
         "session out of range",
         [T, r#"session_timeout = "13d""#, I],
         &["f.toml:7: service[web].session_timeout: 13days is out of range (1s to 12days)"],
+    ),
+    (
+        "probes out of range",
+        [T, r#"probes = { after = "0s", tries = 0, enabled = "yes" }"#, I],
+        &[
+            "f.toml:7: service[web].probes.enabled: expected true or false, found a string",
+            "f.toml:7: service[web].probes.after: 0s is out of range (1ms to 1h)",
+            "f.toml:7: service[web].probes.tries: 0 is out of range (1 to 100)",
+        ],
+    ),
+    (
+        "probes of UDP",
+        [U, "probes = { tries = 2 }", I],
+        &["f.toml:7: service[web].probes: no frontend is TCP (UDP flows end by udp_timeout)"],
+    ),
+    (
+        "what becomes of connections without data",
+        [T, r#"keepalive_only = { after = "8days", action = "kill" }"#, I],
+        &[
+            "f.toml:7: service[web].keepalive_only.after: 8days is out of range (1s to 7days)",
+            "f.toml:7: service[web].keepalive_only.action: unknown value \"kill\"",
+        ],
     ),
     (
         "TCP timeout of UDP",
@@ -297,7 +359,7 @@ tunnel = { sources = ["10.254.0.1/16", "10.254.0.0", "0.0.0.0/1", "224.0.0.0/8",
 #[test]
 fn messages() {
     for (what, [frontends, options, instances], expected) in
-        TIME_AND_QUANTITY.iter().chain(FORWARDING).chain(REACH)
+        TIME_AND_QUANTITY.iter().chain(SOCKETS).chain(FORWARDING).chain(REACH)
     {
         let text = service(frontends, options, instances);
         let found: Vec<String> = match Config::from_str(&text, "f.toml") {

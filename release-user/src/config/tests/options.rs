@@ -1,7 +1,7 @@
 //! What the keys of the modes and conversations mean, and what is allowed but hardly meant.
 
 use super::super::{
-    Config, Conversation, Family, Mode, OnDrain, PortRange, Protocol, SessionTimeout,
+    Config, Conversation, Family, Mode, OnDrain, PortRange, Protocol, SessionTimeout, Sockets,
 };
 use super::{load, service};
 use std::net::SocketAddr;
@@ -34,6 +34,30 @@ fn families_and_protocols() {
     // The same address and port, by two protocols.
     let twice = r#"["192.0.2.10:80/tcp", "192.0.2.10:80/udp"]"#;
     load(&service(twice, "", r#"["10.0.0.11:80"]"#));
+}
+
+#[test]
+fn where_sockets_are_asked_for() {
+    let text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n\
+        agent = { ca = \"/a/ca.pem\", certificate = \"/a/d.pem\", key = \"/a/d.key\" }\n\
+        [[service]]\nname = \"web\"\nfrontends = [\"192.0.2.10:80/tcp\"]\nsockets = \"host\"\n\
+        [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [\"10.0.0.1:80\",\n\
+        { addr = \"10.0.0.2:80\", sockets = { netns = \"web2\" } }]\n\
+        [[service.version]]\nname = \"v2\"\nsockets = { agent = \"10.0.0.3:7443\" }\n\
+        instances = [\"10.0.0.3:80\", { addr = \"10.0.0.4:80\", sockets = \"none\" },\n\
+        { addr = \"10.0.0.5:80\", sockets = { pid_file = \"/run/web.pid\" } }]\n";
+    let config = load(text);
+    assert_eq!(config.daemon().agent().unwrap().key().to_str(), Some("/a/d.key"));
+    let of = |id: &str| config.service("web").unwrap().instance(id).unwrap().1.sockets().cloned();
+    assert_eq!(of("10.0.0.1:80"), Some(Sockets::Host));
+    assert_eq!(of("10.0.0.2:80"), Some(Sockets::Netns("web2".to_owned())));
+    let agent = serde_json::to_string(&of("10.0.0.3:80")).unwrap();
+    assert_eq!(agent, r#"{"agent":"10.0.0.3:7443"}"#);
+    assert_eq!(serde_json::from_str::<Option<Sockets>>(&agent).unwrap(), of("10.0.0.3:80"));
+    assert_eq!(of("10.0.0.4:80"), Some(Sockets::None));
+    assert_eq!(of("10.0.0.5:80"), Some(Sockets::PidFile("/run/web.pid".into())));
+    let plain = load(&service(r#"["192.0.2.10:80/tcp"]"#, "", r#"["10.0.0.11:80"]"#));
+    assert_eq!(plain.service("web").unwrap().instance("10.0.0.11:80").unwrap().1.sockets(), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A draft without fault → the service.
 
+use super::super::evidence::Sockets;
 use super::super::forwarding::{Snat, Tunnel};
 use super::super::policy::{Session, Timeouts};
 use super::super::raw::{ByVersion, DraftInstance, DraftService, DraftVersion};
@@ -45,12 +46,19 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         when_empty: draft.when_empty,
         when_full: draft.when_full,
         drain: draft.drain.drain,
+        probes: or_default(draft.probes),
+        keepalive_only: or_default(draft.keepalive_only),
         ring_size: draft.ring_size,
-        versions: draft.versions.into_iter().map(|at| version(at.value)).collect::<Option<_>>()?,
+        versions: draft
+            .versions
+            .into_iter()
+            .map(|at| version(at.value, draft.sockets.as_ref()))
+            .collect::<Option<_>>()?,
     })
 }
 
-fn version(draft: DraftVersion) -> Option<Version> {
+fn version(draft: DraftVersion, outer: Option<&At<Sockets>>) -> Option<Version> {
+    let sockets = draft.sockets.as_ref().or(outer);
     Some(Version {
         name: draft.name?.value,
         weight: draft.weight,
@@ -58,18 +66,19 @@ fn version(draft: DraftVersion) -> Option<Version> {
         instances: draft
             .instances
             .into_iter()
-            .map(|at| instance(at.value))
+            .map(|at| instance(at.value, sockets))
             .collect::<Option<_>>()?,
     })
 }
 
-fn instance(draft: DraftInstance) -> Option<Instance> {
+fn instance(draft: DraftInstance, outer: Option<&At<Sockets>>) -> Option<Instance> {
     let addr = draft.addr?.value;
     Some(Instance {
         id: draft.id.map_or_else(|| addr.into(), |id| InstanceId::from(id.value)),
         addr,
         weight: draft.weight,
         server_id: draft.server_id.map(|id| id.value),
+        sockets: draft.sockets.as_ref().or(outer).map(|at| at.value.clone()),
     })
 }
 

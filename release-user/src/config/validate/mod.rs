@@ -123,6 +123,15 @@ fn against_daemon(daemon: &At<Daemon>, services: &[At<DraftService>], found: &mu
             .warn(&daemon.place.key("interfaces"), what.hint("only mode `local` has a use for it"));
     }
     for service in services {
+        for sockets in service.value.sockets() {
+            let asks = matches!(sockets.value, super::evidence::Sockets::Agent(_));
+            if asks && daemon.value.agent.is_none() {
+                let hint = "agent = { ca = \"/PATH\", certificate = \"/PATH\", key = \"/PATH\" } in \
+                            [daemon]";
+                let what = Invalid::new("[daemon] has no `agent`, the certificates for asking one");
+                found.error(&sockets.place, what.hint(hint));
+            }
+        }
         let addrs = service.value.instances().filter_map(|instance| instance.value.addr.as_ref());
         for addr in addrs.filter(|addr| addr.value.is_loopback()) {
             if let Some(interface) = others.filter(|_| local(service)) {

@@ -1,7 +1,7 @@
 //! Keys that not every mode and conversation can have.
 
 use super::super::MAX_SNAT_ADDRESSES;
-use super::super::address::{Family, Protocol};
+use super::super::address::{Family, Frontend, Protocol};
 use super::super::error::{Invalid, Place};
 use super::super::raw::{DraftService, DraftSnat, DraftTunnel};
 use super::super::reader::At;
@@ -15,6 +15,7 @@ pub(super) fn check(service: &At<DraftService>, found: &mut Found) {
     timeouts(service, found);
     sessions(service, found);
     limits(service, found);
+    silence(service, found);
     match (service.mode(), &service.snat) {
         (Mode::Snat, Some(snat)) => sources(service, snat, found),
         (Mode::Snat, None) => {
@@ -85,6 +86,26 @@ fn sessions(service: &DraftService, found: &mut Found) {
 fn limits(service: &DraftService, found: &mut Found) {
     if !service.conversation().tracks_flows() {
         refuse(&service.limits, found, without_flows);
+    }
+}
+
+/// What is about silent TCP connections whose both halves pass here.
+fn silence(service: &DraftService, found: &mut Found) {
+    let tcp = |frontend: &At<Frontend>| frontend.value.protocol() == Protocol::Tcp;
+    let (mode, conversation) = (service.mode(), service.conversation());
+    let why = || {
+        if !conversation.tracks_flows() {
+            without_flows()
+        } else if mode.is_one_way() {
+            Invalid::new(format!("mode `{mode}`: the instances' replies do not pass here"))
+                .hint("whose numbers are not known cannot be spoken for")
+        } else {
+            Invalid::new("no frontend is TCP").hint("UDP flows end by udp_timeout")
+        }
+    };
+    if !conversation.tracks_flows() || mode.is_one_way() || !service.all_frontends().any(tcp) {
+        refuse(&service.probes, found, why);
+        refuse(&service.keepalive_only, found, why);
     }
 }
 

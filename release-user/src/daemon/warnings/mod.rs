@@ -6,8 +6,8 @@ mod rules;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+pub use self::rules::forwards_v6;
 use self::rules::{Host, find};
-pub use self::rules::{forwards_v6, one_way};
 use super::core::{Daemon, lock};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::control::state::ServiceState;
@@ -141,7 +141,7 @@ async fn read(host: &mut Host, services: &[ServiceState]) -> std::io::Result<()>
 /// Neighbours that must be known ahead: in one-way modes a packet without one is lost, or goes the
 /// slow way.
 fn needed(services: &[ServiceState], host: &Host) -> Vec<Place> {
-    let one_way = services.iter().filter(|service| one_way(service.settings.mode));
+    let one_way = services.iter().filter(|service| service.settings.mode.is_one_way());
     let places: BTreeSet<Place> = one_way
         .flat_map(|service| service.instances())
         .filter_map(|(_, instance)| host.neighbour_of(instance.addr.ip()))

@@ -63,11 +63,6 @@ impl Host {
     }
 }
 
-/// Whether the clients' packets alone pass here.
-pub const fn one_way(mode: Mode) -> bool {
-    matches!(mode, Mode::Dsr | Mode::Ipip | Mode::Gue)
-}
-
 /// Whether the kernel must forward IPv6 for these services.
 pub fn forwards_v6<'a>(services: impl IntoIterator<Item = &'a ServiceState>) -> bool {
     services.into_iter().any(|service| {
@@ -232,7 +227,7 @@ fn reaching(service: &ServiceState, instance: &InstanceState, host: &Host) -> Ve
         };
         problems.push(format!("the way to it leaves by {name}, not in daemon.interfaces: {so}"));
     }
-    if one_way(mode)
+    if mode.is_one_way()
         && let Some(place) = host.neighbour_of(addr)
         && host.neighbours.get(&place) == Some(&Neighbour::Silent)
     {
