@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use release_cases::frames::{Segment, flags};
+use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, eventually, send};
 use release_tests::sockets::send_packet;
 use release_tests::topology::{Balancer, FRONTEND, SERVICE, Topology, TopologySpec};

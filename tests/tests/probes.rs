@@ -1,4 +1,5 @@
 //! Silent connections are asked whether they are still there, and ended where that is ordered.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{ErrorKind, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
