@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::http::{self, Reply};
 use crate::topology::{Backend, Balancer, Daemon, FRONTEND, SERVICE, Topology};
 
-/// Long enough for anything that works.
-pub const DEADLINE: Duration = Duration::from_secs(5);
+/// Long enough for anything that works, on a machine that is busy with something else, too.
+pub const DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Polls until the condition holds; returns how long that took.
