@@ -211,3 +211,34 @@ fn flows_can_be_filtered() {
     let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert!(keys.iter().all(|key| line.get(key).is_some()), "{line}");
 }
+
+/// A gauge that was changed from outside is noticed, said, and makes verdicts `unknown`.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_gauge_that_is_off_is_noticed() {
+    let topology = Topology::new(&TopologySpec::default()).unwrap();
+    let lb = &topology.lb;
+    let _servers = topology.start_servers().unwrap();
+    let _daemon = topology.up(&[("v1", 100)]).unwrap();
+    let held = topology.hold().unwrap();
+    lb.releasectl_ok(&["shift", SERVICE, "v1=0", "v2=100"]).unwrap();
+    let set = |gauge: u8| {
+        let path = lb.bpffs().join("GAUGES").display().to_string();
+        let line = format!("map update pinned {path} key 0 0 0 0 value {gauge} 0 0 0 0 0 0 0");
+        topology.lb.namespace.run("bpftool", &line).unwrap();
+    };
+    let alarms = |kind: &str| {
+        let text = lb.releasectl_ok(&["events", "-o", "jsonl"]).unwrap();
+        text.lines().filter(|line| line.contains("gauge") && line.contains(kind)).count()
+    };
+    set(3);
+    eventually(3 * DEADLINE, "an alarm", || alarms("off by 2") == 1);
+    let said = lb.verdict("v2").unwrap();
+    assert!(said.is("busy", "takes new flows"), "{said:?}");
+    drop(held);
+    let off = "gauge is off by 2";
+    eventually(DEADLINE, "unknown", || lb.verdict("v1").unwrap().is("unknown", off));
+    set(0);
+    eventually(3 * DEADLINE, "the all-clear", || alarms("agree again") == 1);
+    eventually(DEADLINE, "idle", || lb.verdict("v1").unwrap().verdict == "idle");
+}

@@ -198,6 +198,30 @@ fn a_forced_drain() {
     Ctl(lb).check_maps().unwrap();
 }
 
+/// Without data for long enough, a connection is ended while its instance drains; one that talks is
+/// not.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn connections_without_data_are_ended() {
+    let topology = small();
+    let lb = &topology.lb;
+    let _daemon = up(&topology, "keepalive_only = { after = \"2s\", action = \"reset\" }");
+    let listener = topology.backends[0].listen().unwrap();
+    let mut quiet = topology.pair(&listener).unwrap();
+    let mut talks = topology.pair(&listener).unwrap();
+    drain(lb);
+    eventually(DEADLINE, "ended", || {
+        talks.talk().unwrap();
+        counters(lb)["forced"] == 1
+    });
+    is_reset(&mut quiet.client).unwrap();
+    is_reset(&mut quiet.server).unwrap();
+    talks.talk().unwrap();
+    let report = lb.releasectl(&["idle", "check", SERVICE, "v1", "-o", "json"]).unwrap();
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["busy_with"]["with_data"], 1, "{report}");
+}
+
 /// A connection that has been silent for its whole `idle_timeout` is asked before it is given up.
 #[test]
 #[ignore = "needs root: cargo xtask test"]

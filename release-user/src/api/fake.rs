@@ -149,6 +149,7 @@ pub(crate) fn status() -> Status {
             frontends: vec!["192.0.2.10:80/tcp".into(), "192.0.2.10:443/tcp".into()],
             refused: RefusedCounts::default(),
             sessions: None,
+            drift: 0,
             warnings: Vec::new(),
             versions: vec![
                 version("v1", 0, 0.0, "draining", v1_flows, vec![draining]),

@@ -73,6 +73,9 @@ pub struct ServiceStatus {
     /// Clients that are remembered; `None` unless the conversation is `client`.
     #[serde(default)]
     pub sessions: Option<u64>,
+    /// By how much its gauge of live flows is off from the flow table: 0, or something is wrong.
+    #[serde(default)]
+    pub drift: i64,
     /// What the host lacks for this service.
     #[serde(default)]
     pub warnings: Vec<String>,

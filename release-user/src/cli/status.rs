@@ -116,6 +116,7 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         frontends,
         refused,
         sessions,
+        drift,
         warnings,
         versions,
     } = service;
@@ -127,6 +128,10 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         frontends.join(", ")
     );
     text += &warnings_text(warnings, colours);
+    if *drift != 0 {
+        let what = format!("warning: the gauge of live flows is off by {drift} from the table");
+        text += &(Paint::Red.on(&what, colours) + "\n");
+    }
     text += &refused_text(refused);
     if let Some(sessions) = sessions {
         let held: u64 = versions.iter().map(|version| version.sessions_held).sum();

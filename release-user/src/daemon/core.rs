@@ -89,6 +89,8 @@ pub struct Daemon {
     pub witnesses: super::witnesses::Witnesses,
     /// What the host lacks.
     pub warnings: std::sync::Mutex<super::warnings::Found>,
+    /// Services whose gauge is off.
+    pub drifts: std::sync::Mutex<super::selfcheck::Drifts>,
     /// How the flows of drained targets become fewer.
     pub declines: std::sync::Mutex<HashMap<(String, String), Decline>>,
     /// What is known of silent connections.

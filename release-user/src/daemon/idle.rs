@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use release_common::abi::Split;
 
-use super::core::Daemon;
+use super::core::{Daemon, lock};
 use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
 use crate::config::Protocol;
@@ -204,6 +204,7 @@ impl Daemon {
             settle,
             oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
+            drift: lock(&self.drifts).of(&subject.service.name),
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
             sockets,

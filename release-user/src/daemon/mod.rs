@@ -15,6 +15,7 @@ mod prober;
 mod rates;
 mod reaper;
 mod report;
+mod selfcheck;
 mod takedown;
 mod ticker;
 mod warnings;
@@ -120,6 +121,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
         declines: Default::default(),
+        drifts: Default::default(),
         stop: Notify::new(),
         paths,
     });
@@ -213,6 +215,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).tick());
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
     tasks.spawn(Arc::clone(&daemon).probe_regularly());
+    tasks.spawn(Arc::clone(&daemon).check_regularly());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;

@@ -123,6 +123,7 @@ impl Daemon {
             },
             sessions: remembers
                 .then(|| walk.remembered.get(&service.id).copied().unwrap_or_default()),
+            drift: lock(&self.drifts).of(&service.name),
             warnings: self.warnings_of(Some(&service.name)),
             versions,
         })

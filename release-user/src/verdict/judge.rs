@@ -32,6 +32,8 @@ pub struct Facts {
     pub oldest: Option<Duration>,
     /// Instances of which nothing is known before the tables were made anew.
     pub lost_past: Vec<String>,
+    /// By how much the gauge of its service is off from the flow table.
+    pub drift: i64,
     /// Interfaces without the program.
     pub detached: Vec<String>,
     /// Whether only the clients' half of its flows passes here.
@@ -298,6 +300,14 @@ fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
         format!("counters say {after} live, the table {active}"),
         Against::Unknown,
         format!("counters and table differ by {drift}"),
+    );
+    let off = facts.drift;
+    out.item(
+        "gauge",
+        off == 0,
+        if off == 0 { "agrees with the table".to_owned() } else { format!("off by {off}") },
+        Against::Unknown,
+        format!("the service's gauge is off by {off} from the flow table"),
     );
     let counters = &facts.after.counters;
     out.doubt(
