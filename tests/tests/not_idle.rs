@@ -107,7 +107,11 @@ fn a_client_that_vanished_is_busy_then_unknown() {
     let lb = &topology.lb;
     let mode = "mode = \"nat\"\n";
     let config = topology.config(&[("v1", 100)]);
-    lb.write_config(&config.replace(mode, "mode = \"nat\"\nidle_timeout = \"2s\"\n")).unwrap();
+    lb.write_config(&config.replace(
+        mode,
+        "mode = \"nat\"\nidle_timeout = \"2s\"\nprobes = { every = \"200ms\", tries = 2 }\n",
+    ))
+    .unwrap();
     let _daemon = lb.start_daemon().unwrap();
     let listener = topology.backends[0].listen().unwrap();
     let mut pair = topology.pair(&listener).unwrap();
@@ -116,7 +120,8 @@ fn a_client_that_vanished_is_busy_then_unknown() {
     topology.client.block("output", "ip daddr 10.1.0.100").unwrap();
     stays(lb, "busy", "1 active flow");
     let mut last = lb.verdict("v1").unwrap();
-    eventually(Duration::from_secs(9), "expired", || {
+    // The reaper looks every 5 s: the first time it has the client asked, then it gives it up.
+    eventually(DEADLINE, "expired", || {
         last = lb.verdict("v1").unwrap();
         last.verdict != "busy"
     });

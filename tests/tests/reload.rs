@@ -77,7 +77,8 @@ fn a_removed_instance_stays_until_its_flows_end() {
     // A timer is the only end of a flow that leaves no entry behind for a minute.
     let mode = "mode = \"nat\"\n";
     let config = topology.config(&[("v1", 100)]);
-    let config = config.replace(mode, &format!("{mode}idle_timeout = \"1s\"\n"));
+    let config = config
+        .replace(mode, &format!("{mode}idle_timeout = \"1s\"\nprobes = {{ enabled = false }}\n"));
     let fewer = without(&config, "id = \"v1-2\"");
     lb.write_config(&config).unwrap();
     let _daemon = lb.start_daemon().unwrap();

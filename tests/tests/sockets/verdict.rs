@@ -68,9 +68,8 @@ fn handshakes_and_half_closed_connections_are_sockets() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_flow_that_expired_is_resolved_by_its_socket() {
-    let topology =
-        Topology::new(&TopologySpec { service: "idle_timeout = \"2s\"".to_owned(), ..small() })
-            .unwrap();
+    let service = "idle_timeout = \"2s\"\nprobes = { enabled = false }".to_owned();
+    let topology = Topology::new(&TopologySpec { service, ..small() }).unwrap();
     let lb = &topology.lb;
     lb.write_config(&config(&topology, &netns(&topology))).unwrap();
     let _daemon = lb.start_daemon().unwrap();
