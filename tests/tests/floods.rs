@@ -182,8 +182,10 @@ fn survive(
     let sent = flood.finish().unwrap();
     println!("{packet:?}: {sent:?}, exchanges meanwhile: {exchanges:?}");
     println!("tables: {:?}", tables(lb));
-    // Every connection went on, not just some: the first exchange may have begun before the flood.
-    assert!(exchanges.iter().all(|count| *count >= 2), "{exchanges:?}");
+    // Every connection went on, not just some. What the flood crowds out of a queue is sent again
+    // ever later, so one of them may be slow.
+    assert!(exchanges.iter().all(|count| *count >= 1), "{exchanges:?}");
+    assert!(exchanges.iter().sum::<u32>() as usize >= 3 * exchanges.len(), "{exchanges:?}");
     assert!(sent.packets > 4 * EMBRYOS, "{} packets are no flood", sent.packets);
 
     for one in connected.iter_mut() {
