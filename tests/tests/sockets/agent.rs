@@ -11,7 +11,7 @@ use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::sockets::abort;
 use release_tests::topology::{FRONTEND, Mode, Topology, TopologySpec};
 
-use crate::common::{becomes, block, config, item, shift_away, small, unblock};
+use crate::common::{becomes, config, item, shift_away, small};
 
 /// Where the first backend's agent is.
 const AGENT: &str = "10.2.1.2:7443";
@@ -86,10 +86,10 @@ fn a_reset_lost_on_the_way_is_busy_by_the_agents_word() {
     let listener = listen(&topology);
     let client = topology.client.connect(SocketAddr::V4(FRONTEND), DEADLINE).unwrap();
     shift_away(lb);
-    block(&topology.backends[0].namespace, "input", "tcp flags & rst == rst");
+    topology.backends[0].namespace.block("input", "tcp flags & rst == rst").unwrap();
     abort(client).unwrap();
     becomes(lb, "busy", "1 socket remains: 1 in accept queue (the flow table shows none)");
-    unblock(&topology.backends[0].namespace);
+    topology.backends[0].namespace.unblock().unwrap();
     drop(listener.accept().unwrap());
     becomes(lb, "idle", "");
     agent.terminate(DEADLINE).unwrap();

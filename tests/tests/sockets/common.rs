@@ -1,6 +1,5 @@
 //! What several of these tests say.
 
-use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, Said, eventually};
 use release_tests::topology::{Balancer, SERVICE, Topology, TopologySpec};
 
@@ -45,19 +44,4 @@ pub fn item(said: &Said, name: &str) -> (bool, String) {
     let items = said.report["evidence"].as_array().unwrap();
     let item = items.iter().find(|item| item["name"] == name).unwrap();
     (item["ok"].as_bool().unwrap(), item["detail"].as_str().unwrap().to_owned())
-}
-
-/// Drops what matches on its way into or out of a namespace.
-pub fn block(namespace: &Netns, hook: &str, rule: &str) {
-    for line in [
-        "add table ip away".to_owned(),
-        format!("add chain ip away {hook} {{ type filter hook {hook} priority 0 ; }}"),
-        format!("add rule ip away {hook} {rule} drop"),
-    ] {
-        namespace.run("nft", &line).unwrap();
-    }
-}
-
-pub fn unblock(namespace: &Netns) {
-    namespace.run("nft", "delete table ip away").unwrap();
 }

@@ -8,7 +8,7 @@ use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::sockets::abort;
 use release_tests::topology::{FRONTEND, Mode, Protocol, SERVICE, Topology, TopologySpec};
 
-use crate::common::{becomes, block, config, item, netns, shift_away, small, unblock};
+use crate::common::{becomes, config, item, netns, shift_away, small};
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -23,7 +23,7 @@ fn a_reset_that_the_server_never_got_is_busy() {
     shift_away(lb);
     becomes(lb, "busy", "1 active flow");
     // The client's reset passes the balancer and is lost behind it.
-    block(backend, "input", "tcp flags & rst == rst");
+    backend.block("input", "tcp flags & rst == rst").unwrap();
     abort(client).unwrap();
     let said = becomes(lb, "busy", "1 socket remains: 1 in accept queue");
     assert!(said.is("busy", "(the flow table shows none)"), "{said:?}");
@@ -35,7 +35,7 @@ fn a_reset_that_the_server_never_got_is_busy() {
     let text = lb.releasectl(&["idle", "check", SERVICE, "v1", "--explain"]).unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("10.2.1.2:8080/tcp") && text.contains("10.1.0.2:"), "{text}");
-    unblock(backend);
+    backend.unblock().unwrap();
     drop(server);
     let said = becomes(lb, "idle", "");
     assert!(item(&said, "sockets").1.starts_with("no socket remains (3 samples"));
@@ -54,7 +54,7 @@ fn handshakes_and_half_closed_connections_are_sockets() {
     let pair = topology.pair(&listener).unwrap();
     pair.client.shutdown(Shutdown::Write).unwrap();
     // A client that never hears of the answer to its SYN.
-    block(&topology.client, "input", "tcp sport 80 tcp flags & (syn|ack) == syn|ack");
+    topology.client.block("input", "tcp sport 80 tcp flags & (syn|ack) == syn|ack").unwrap();
     let frontend = SocketAddr::V4(FRONTEND);
     topology.client.connect(frontend, Duration::from_millis(200)).unwrap_err();
     shift_away(lb);
@@ -83,7 +83,7 @@ fn a_flow_that_expired_is_resolved_by_its_socket() {
     assert!(said.is("busy", lasting), "{said:?}");
     assert_eq!(lb.counter("v1-1", "expired").unwrap(), 1);
     // Nothing of the client's end comes through any more; the server gives up.
-    block(&topology.client, "output", "ip daddr 10.1.0.100");
+    topology.client.block("output", "ip daddr 10.1.0.100").unwrap();
     abort(pair.server).unwrap();
     let said = becomes(lb, "idle", "");
     assert_eq!(
