@@ -100,11 +100,7 @@ impl Programs {
         limit: u32,
         linger: u32,
     ) -> Result<Vec<Tuple>, KernelError> {
-        let v4: Vec<FlowKey<Be32>> = tuples.iter().filter_map(Tuple::key).collect();
-        let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
-        let done4 = self.order(0, op, &v4, limit, linger)?;
-        let done6 = self.order(1, op, &v6, limit, linger)?;
-        Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
+        order_both(&self.reap, REAP, Reap { op, limit, linger, ..Reap::zeroed() }, tuples)
     }
 
     /// Puts marks on live flows, in place of those that they have; returns those that have them
@@ -113,12 +109,7 @@ impl Programs {
     /// # Errors
     /// The kernel's.
     pub fn mark(&self, tuples: &[Tuple], marks: Marks) -> Result<Vec<Tuple>, KernelError> {
-        let v4: Vec<FlowKey<Be32>> = tuples.iter().filter_map(Tuple::key).collect();
-        let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
-        let head = Reap { limit: marks.0, ..Reap::zeroed() };
-        let done4 = order(&self.mark[0], MARK[0], head, &v4)?;
-        let done6 = order(&self.mark[1], MARK[1], head, &v6)?;
-        Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
+        order_both(&self.mark, MARK, Reap { limit: marks.0, ..Reap::zeroed() }, tuples)
     }
 
     /// Removes sessions that have no live flow and were silent for `limit` jiffies. Returns how
@@ -128,7 +119,8 @@ impl Programs {
     /// The kernel's.
     pub fn reap_sessions(&self, sessions: &[SessionAt], limit: u32) -> Result<usize, KernelError> {
         let keys: Vec<SessionKey> = sessions.iter().map(session_key).collect();
-        Ok(self.order(0, reap_op::SESSIONS, &keys, limit, limit)?.len())
+        let head = Reap { op: reap_op::SESSIONS, limit, linger: limit, ..Reap::zeroed() };
+        Ok(order(&self.reap[0], REAP[0], head, &keys)?.len())
     }
 
     /// Gives back translated sources whose flow is gone. Returns how many there were.
@@ -161,20 +153,23 @@ impl Programs {
                 old.push(*key);
             }
         })?;
-        Ok(self.order(family, reap_op::SNAT, &old, limit, limit)?.len())
+        let head = Reap { op: reap_op::SNAT, limit, linger: limit, ..Reap::zeroed() };
+        Ok(order(&self.reap[family], REAP[family], head, &old)?.len())
     }
+}
 
-    fn order<K: Pod>(
-        &self,
-        family: usize,
-        op: u32,
-        keys: &[K],
-        limit: u32,
-        linger: u32,
-    ) -> Result<Vec<K>, KernelError> {
-        let head = Reap { op, limit, linger, ..Reap::zeroed() };
-        order(&self.reap[family], REAP[family], head, keys)
-    }
+/// Has the programs of both families do something to flows or embryos; returns those it was done to.
+fn order_both(
+    programs: &[Xdp; 2],
+    names: [&str; 2],
+    head: Reap,
+    tuples: &[Tuple],
+) -> Result<Vec<Tuple>, KernelError> {
+    let v4: Vec<FlowKey<Be32>> = tuples.iter().filter_map(Tuple::key).collect();
+    let v6: Vec<FlowKey<Addr6>> = tuples.iter().filter_map(Tuple::key).collect();
+    let done4 = order(&programs[0], names[0], head, &v4)?;
+    let done6 = order(&programs[1], names[1], head, &v6)?;
+    Ok(done4.iter().map(Tuple::of).chain(done6.iter().map(Tuple::of)).collect())
 }
 
 /// Has a program do something to keys; returns those it was done to.
