@@ -32,16 +32,6 @@ fn loads_and_is_adopted() {
     meta.abi = release_common::abi::ABI_VERSION;
     meta.hz = 77;
     maps.set_meta(meta).unwrap();
-    println!("{:<20} {:>12} {:>10} {:>8}", "program", "instructions", "code bytes", "ms");
-    for program in &first.verified {
-        println!(
-            "{:<20} {:>12} {:>10} {:>8.1}",
-            program.name,
-            program.instructions,
-            program.jited,
-            program.time.as_secs_f64() * 1000.0
-        );
-    }
     // The oldest kernel's verifier follows more paths than this one's, and gives up at a million.
     let most = first.verified.iter().max_by_key(|program| program.instructions).unwrap();
     assert!(most.instructions < 300_000, "{}: {}", most.name, most.instructions);

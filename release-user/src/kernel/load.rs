@@ -1,5 +1,6 @@
 //! Loading the programs onto pinned maps, which are made if they are not there.
 
+use std::fmt;
 use std::fs;
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -66,6 +67,18 @@ pub struct Verified {
     pub jited: u32,
     /// How long the kernel took.
     pub time: Duration,
+}
+
+/// One line: `verifier: xdp4  12345 instructions   6789 bytes of code   12.3 ms`.
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, instructions, jited, time } = self;
+        let ms = time.as_secs_f64() * 1000.0;
+        write!(
+            f,
+            "verifier: {name:<16} {instructions:>7} instructions {jited:>6} bytes of code {ms:>7.1} ms"
+        )
+    }
 }
 
 /// Programs just loaded.

@@ -1,11 +1,11 @@
 //! The table of packet cases, through the host build of the packet path.
 
-use release_cases::cases::{ModelRunner, Report, all};
+use release_cases::cases::{ModelRunner, Report, all, say};
 
 #[test]
 fn all_cases_hold_on_the_host() {
     let report = Report::of(&all(), ModelRunner::new);
-    println!("{}", report.table());
+    say(format_args!("cases, on the host:\n{}", report.table()));
     assert!(report.not_applicable.is_empty(), "skipped: {:?}", report.not_applicable);
     assert!(
         report.failed.is_empty(),

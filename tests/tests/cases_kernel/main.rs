@@ -21,7 +21,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use raw::Raw;
 use release_common::pipeline::Action;
-use release_tests::cases::{Case, Report, Step, all, run_case};
+use release_tests::cases::{Case, Report, Step, all, run_case, say};
 use release_tests::frames::{Segment, flags};
 use release_tests::model::{Family, Scene};
 use runner::KernelRunner;
@@ -82,20 +82,6 @@ fn explaining_caches_nothing(kernel: &mut Kernel<'_>) {
     }
 }
 
-/// Tells how much work the verifier had.
-fn print_verified(kernel: &Kernel<'_>) {
-    println!("{:<20} {:>12} {:>10} {:>8}", "program", "instructions", "code bytes", "ms");
-    for program in &kernel.loaded.verified {
-        println!(
-            "{:<20} {:>12} {:>10} {:>8.1}",
-            program.name,
-            program.instructions,
-            program.jited,
-            program.time.as_secs_f64() * 1000.0
-        );
-    }
-}
-
 /// Variants whose frames have nothing before, between or behind the usual headers.
 const PLAIN: [&str; 2] = ["IPv4", "IPv6"];
 
@@ -133,7 +119,9 @@ fn hold(name: &str, chosen: impl Fn(&Case) -> bool) {
     netns.join().unwrap();
     on_one_cpu();
     let kernel = RefCell::new(Kernel::new(&mut way, name).unwrap());
-    print_verified(&kernel.borrow());
+    if name == "plain" {
+        kernel.borrow().loaded.verified.iter().for_each(say);
+    }
     explaining_caches_nothing(&mut kernel.borrow_mut());
     let (mut report, mut too_short, mut again) = (Report::default(), BTreeSet::new(), 0);
     let mut waited = Duration::ZERO;
@@ -160,10 +148,16 @@ fn hold(name: &str, chosen: impl Fn(&Case) -> bool) {
             too_short.insert(name.clone());
         }
     }
-    println!("{}", report.table());
-    println!("{:>12}  {:.1}", "seconds", begun.elapsed().as_secs_f32());
-    println!("{:>12}  {again} attempts more, of cases about time", "");
-    println!("{:>12}  {} frames each of {too_short:?}", "not run", TOO_SHORT.1);
+    say(format_args!(
+        "{name} cases, in the kernel:\n{}\n{:>12}  {:.1}\n{:>12}  {again} attempts more, of cases \
+         about time\n{:>12}  {} frames each of {too_short:?}",
+        report.table(),
+        "seconds",
+        begun.elapsed().as_secs_f32(),
+        "",
+        "not run",
+        TOO_SHORT.1
+    ));
     assert!(
         report.failed.is_empty(),
         "{} cases do not hold:\n{}",

@@ -28,7 +28,7 @@ mod udp;
 mod untouched;
 mod variants;
 
-pub use engine::{Report, run_case};
+pub use engine::{Report, run_case, say};
 pub use runner::{ModelRunner, Run, Runner};
 pub use script::{Case, EmbryoIs, FlowIs, Icmp, Packet, Setting, Step, Verdict, Want, Way};
 use variants::{ALL, BOTH, in_variants};

@@ -5,6 +5,8 @@ mod packets;
 mod sent;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::io::{Write, stderr};
 use std::net::{IpAddr, SocketAddr};
 
 use compare::{outcome, same, untouched};
@@ -68,6 +70,12 @@ impl Report {
         let lines: String = lines.into_iter().map(line).collect();
         format!("{lines}{:>12}  {}", "all", self.count())
     }
+}
+
+/// Writes a line to standard error itself: the test runner swallows what passing tests print.
+pub fn say(what: impl Display) {
+    // Where standard error is closed, nobody listens.
+    let _ = writeln!(stderr().lock(), "{what}");
 }
 
 /// Runs a case. `Ok(false)`: the runner cannot do what it needs. Counts the raw frames it does not
