@@ -92,7 +92,7 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
             out.push(json!({"abi": meta.abi, "hz": meta.hz, "flow_capacity": meta.flow_capacity,
                 "flow_limit": meta.flow_limit, "routing_epoch": meta.routing_epoch,
                 "routing_lease": meta.routing_lease, "evidence_epoch": meta.evidence_epoch,
-                "boot_id": crate::daemon::boot_id_text(&meta.boot_id), "epoch_at": meta.epoch_at}));
+                "boot_id": crate::daemon::boot_id_text(&meta.boot_id), "tables_made_at": meta.tables_made_at}));
         }
         "PORTS" => {
             for (which, name) in

@@ -120,7 +120,13 @@ fn a_removed_instance_stays_until_its_flows_end() {
 
     lb.write_config(&fewer).unwrap();
     lb.releasectl_ok(&["reload"]).unwrap();
-    // From here on they are silent.
+    // From here on they are silent. A timer proves no end: nothing but force gives the id free.
+    eventually(DEADLINE, "expired", || lb.verdict("v1-2").unwrap().verdict == "unknown");
+    let kept = || lb.releasectl_ok(&["events"]).unwrap().contains("web/v1-2 was removed and stays");
+    eventually(Duration::from_secs(30), "said that it stays", kept);
+    let forced = lb.releasectl(&["retire", SERVICE, "v1-2", "--force"]).unwrap();
+    let said = String::from_utf8_lossy(&forced.stdout);
+    assert!(forced.status.code() == Some(5) && said.contains("ended by a timer"), "{forced:?}");
     eventually(Duration::from_secs(9), "gone", || lb.instance_status("v1-2").is_err());
     let events = lb.releasectl_ok(&["events"]).unwrap();
     assert!(events.contains("instance web/v1-2 is gone"), "{events}");

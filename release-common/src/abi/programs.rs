@@ -26,8 +26,8 @@ pub struct Meta {
     pub pad: u32,
     /// Kernel boot id (16 bytes of /proc/sys/kernel/random/boot_id).
     pub boot_id: [u8; 16],
-    /// Jiffies at which the evidence epoch began.
-    pub epoch_at: u64,
+    /// Jiffies when the tables were made.
+    pub tables_made_at: u64,
 }
 
 /// The kernel programs that others go on in, and their places in `PROGRAMS` and `TC_PROGRAMS`.

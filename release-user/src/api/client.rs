@@ -2,8 +2,8 @@
 
 use super::types::{
     ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status,
-    TargetQuery,
+    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
+    ShiftRequest, Status, TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
 use bytes::Bytes;
@@ -129,6 +129,11 @@ impl Client {
     /// Writes a receipt; refused unless the verdict is `idle`.
     pub async fn receipt(&self, target: &TargetQuery) -> Result<Receipt> {
         self.post("receipt", target).await
+    }
+
+    /// Retires a version, or gives an instance free that was removed.
+    pub async fn retire(&self, request: &RetireRequest) -> Result<Retired> {
+        self.post("retire", request).await
     }
 
     /// Receipts written so far, newest first.

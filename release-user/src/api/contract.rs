@@ -2,7 +2,8 @@
 
 use super::types::{
     ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery, IdleReport,
-    InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status, TargetQuery,
+    InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired, ShiftRequest,
+    Status, TargetQuery,
 };
 
 /// What the daemon offers; the server is generic over it.
@@ -49,6 +50,11 @@ pub trait Api: Send + Sync + 'static {
         &self,
         query: ReceiptQuery,
     ) -> impl Future<Output = Result<Vec<Receipt>, ApiError>> + Send;
+    /// Retires a version, or gives an instance free that was removed.
+    fn retire(
+        &self,
+        request: RetireRequest,
+    ) -> impl Future<Output = Result<Retired, ApiError>> + Send;
     /// Where a packet would go.
     fn explain(
         &self,

@@ -278,6 +278,20 @@ impl Api for Fake {
         Ok(Vec::from_iter(query.id.is_none_or(|id| id == receipt.id).then_some(receipt)))
     }
 
+    async fn retire(&self, request: RetireRequest) -> Result<Retired, ApiError> {
+        self.note("retire", &request);
+        let lost = Vec::from_iter(request.force.then(|| "12 active flows".to_owned()));
+        Ok(Retired {
+            schema: SCHEMA,
+            service: request.service,
+            target: request.target,
+            at: "2026-01-01T00:00:00Z".into(),
+            receipt: (!request.force).then_some(3),
+            lost,
+            changed: true,
+        })
+    }
+
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
         self.note("explain", &query);
         Ok(Explanation {

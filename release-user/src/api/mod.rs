@@ -16,6 +16,7 @@
 //! | `POST /v1/drain`, `undrain` | [`DrainRequest`](types::DrainRequest) | [`InForce`](types::InForce) |
 //! | `GET /v1/receipts` | [`ReceiptQuery`](types::ReceiptQuery) | [`Receipt`](types::Receipt)s |
 //! | `POST /v1/receipt` | [`TargetQuery`](types::TargetQuery) | [`Receipt`](types::Receipt) |
+//! | `POST /v1/retire` | [`RetireRequest`](types::RetireRequest) | [`Retired`](types::Retired) |
 //! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
 //! | `POST /v1/detach` | | `{}` |
 //!

@@ -3,7 +3,7 @@
 pub use super::socket::bind;
 use super::types::{
     Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, ReceiptQuery,
-    SCHEMA, ShiftRequest, TargetQuery,
+    RetireRequest, SCHEMA, ShiftRequest, TargetQuery,
 };
 use super::{ErrorBody, EventsQuery, StatusQuery, VersionInfo};
 use anyhow::Context as _;
@@ -177,6 +177,12 @@ fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
             "/receipt",
             post(|State(s): On<A>, Parsed(b): Parsed<TargetQuery>| {
                 s.change(|api| async move { api.receipt(b).await })
+            }),
+        )
+        .route(
+            "/retire",
+            post(|State(s): On<A>, Parsed(b): Parsed<RetireRequest>| {
+                s.change(|api| async move { api.retire(b).await })
             }),
         )
         .route("/reload", post(|State(s): On<A>| s.change(|api| async move { api.reload().await })))

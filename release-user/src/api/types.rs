@@ -451,6 +451,37 @@ pub struct Receipt {
     pub hash: String,
 }
 
+/// Body of `retire`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetireRequest {
+    /// The service.
+    pub service: String,
+    /// Version name, or id of an instance that was removed.
+    pub target: String,
+    /// Even if it is not idle.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Answer of `retire`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retired {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The service.
+    pub service: String,
+    /// Version name or instance id.
+    pub target: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Number of the receipt; none: by force.
+    pub receipt: Option<u64>,
+    /// What was not proven when it was forced.
+    pub lost: Vec<String>,
+    /// False if it was retired before.
+    pub changed: bool,
+}
+
 /// One line of `instance list`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceLine {

@@ -12,8 +12,8 @@ use std::time::Duration;
 const EXIT_CODES: &str = "\
 Exit codes:
   0 done, clean, idle    1 internal error       2 usage or configuration
-  4 busy (not idle)      6 unknown              8 conflict
-  9 a wait timed out";
+  4 busy (not idle)      5 done but forced      6 unknown
+  8 conflict             9 a wait timed out";
 
 /// Replaces a running service with a new version without breaking a connection.
 #[derive(Debug, Parser)]
@@ -156,7 +156,7 @@ Examples:
   releasectl drain web 10.0.0.11:8080 --no-wait"
     )]
     Drain(Drain),
-    /// Put a drained version or instance back to its weight before the drain
+    /// Put a drained version or instance back to its weight before the drain; takes back `retire`
     #[command(after_help = "Examples:
   releasectl undrain web v1")]
     Undrain {
@@ -164,6 +164,25 @@ Examples:
         service: String,
         /// Version name or instance id
         target: String,
+    },
+    /// Call a drained version retired, or give up an instance that was removed; needs a receipt
+    #[command(
+        after_help = "By a receipt written before that still holds, or by a new one. Without an idle verdict: 4 (busy) or
+6 (unknown). With --force it is done all the same, exit code 5, and what is lost is said.
+
+Examples:
+  releasectl retire web v1
+  releasectl retire web 10.0.0.11:8080
+  releasectl retire web v1 --force"
+    )]
+    Retire {
+        /// The service
+        service: String,
+        /// Version name, or id of an instance that was removed from the configuration
+        target: String,
+        /// Even if nothing proves it idle
+        #[arg(long)]
+        force: bool,
     },
     /// Ask whether a version or an instance can be stopped without loss
     #[command(subcommand)]

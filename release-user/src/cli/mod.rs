@@ -15,6 +15,7 @@ mod format;
 mod idle;
 mod maps;
 mod output;
+mod retire;
 mod shift;
 mod status;
 mod values;
@@ -24,7 +25,7 @@ mod wait;
 mod tests;
 
 use crate::api::client::Client;
-use crate::api::types::{ApiError, ErrorCode, ReceiptQuery};
+use crate::api::types::{ApiError, ErrorCode, ReceiptQuery, RetireRequest};
 use crate::paths::Paths;
 use args::{Cli, Command};
 use clap::Parser as _;
@@ -107,6 +108,9 @@ impl Context {
             }
             Command::Drain(args) => drain::drain(self, args).await,
             Command::Undrain { service, target } => drain::undrain(self, service, target).await,
+            Command::Retire { service, target, force } => {
+                retire::retire(self, RetireRequest { service, target, force }).await
+            }
             Command::Idle(args::Idle::Check(target)) => idle::check(self, target).await,
             Command::Idle(args::Idle::Wait { target, timeout }) => {
                 idle::wait(self, target, timeout).await

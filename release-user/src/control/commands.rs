@@ -84,6 +84,13 @@ pub fn shift(
                 )
                 .hint(format!("it has {}", known.join(", ")))
             })?;
+        if weight > 0 && version.retired.is_some() {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!("version {name}: is retired, its instances may be gone"),
+            )
+            .hint(format!("take it back first: releasectl undrain {} {name}", service.name)));
+        }
         if weight > 0 && version.weight == 0 {
             service.clients().try_for_each(|clients| demand_instance(version, clients))?;
         }
@@ -171,6 +178,7 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
                     demand_instance(version, None)?;
                 }
                 version.weight = drain.weight_before;
+                version.retired = None;
             }
         }
         Target::Instance(name, id) => {
@@ -196,7 +204,7 @@ fn demand_instance(version: &VersionState, clients: Clients) -> Result<(), ApiEr
 }
 
 /// Accepts the next state under a new generation, unless nothing differs or nothing would serve.
-fn commit(
+pub(super) fn commit(
     service: &mut ServiceState,
     mut next: ServiceState,
     allow_empty: bool,

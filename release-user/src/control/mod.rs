@@ -8,6 +8,7 @@ mod desired;
 mod encode;
 pub mod plan;
 pub mod reconcile;
+pub mod retire;
 pub mod settings;
 pub mod state;
 

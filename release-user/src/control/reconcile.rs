@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use release_common::abi::FRONTENDS_PER_FAMILY;
 
 use super::admit;
+use super::retire::Retirement;
 use super::settings::Settings;
 use super::state::{InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
@@ -204,15 +205,17 @@ fn remove_version(version: &mut VersionState, generation: u32) {
     version.weight = 0;
     version.note_closed(open, generation);
     for instance in &mut version.instances {
-        orphan(instance, generation);
+        orphan(instance, generation, version.retired.as_ref());
     }
 }
 
-fn orphan(instance: &mut InstanceState, generation: u32) {
+/// What retired its version has proven, or given up, the instance's end, too.
+fn orphan(instance: &mut InstanceState, generation: u32, retired: Option<&Retirement>) {
     if instance.in_ring() {
         instance.closed_at = generation;
     }
     instance.orphaned = true;
+    instance.released = instance.released.take().or_else(|| retired.cloned());
 }
 
 fn merge_instances(
@@ -246,9 +249,11 @@ fn merge_instances(
                 drain: None,
                 orphaned: false,
                 closed_at: 0,
+                released: None,
             }
         });
         merged.orphaned = false;
+        merged.released = None;
         merged.weight = instance.weight().get();
         merged.server_id = instance.server_id();
         merged.sockets = instance.sockets().cloned();
@@ -262,7 +267,7 @@ fn merge_instances(
                     version.name, gone.id
                 ));
             }
-            orphan(&mut gone, generation);
+            orphan(&mut gone, generation, version.retired.as_ref());
             version.instances.push(gone);
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::retire::Retirement;
 use super::settings::Settings;
 use crate::config::{Family, Frontend, Invalid, Protocol, ServerId, Sockets};
 
@@ -61,6 +62,9 @@ pub struct VersionState {
     pub tested: bool,
     /// Set while an operator drains it.
     pub drain: Option<DrainState>,
+    /// Set when it is done with; it is drained, then, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<Retirement>,
     /// When its first flow was opened, RFC 3339.
     pub first_flow_at: Option<String>,
     /// Gone from the configuration.
@@ -97,10 +101,13 @@ pub struct InstanceState {
     /// Generation that took it off its ring; meaningful while drained or orphaned.
     #[serde(default)]
     pub closed_at: u32,
+    /// What allows the id of an orphaned one to be used again, once no entry names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Retirement>,
 }
 
 /// A drain in progress.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrainState {
     /// Weight before, to go back to.
     pub weight_before: u32,

@@ -8,8 +8,8 @@ use super::core::{Daemon, describe_weights};
 use super::events;
 use crate::api::types::{
     Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, ShiftRequest, Status,
-    TargetQuery,
+    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
+    ShiftRequest, Status, TargetQuery,
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
@@ -82,6 +82,10 @@ impl Api for Daemon {
                 && query.id.is_none_or(|id| id == receipt.id)
         });
         Ok(receipts)
+    }
+
+    async fn retire(&self, request: RetireRequest) -> Result<Retired, ApiError> {
+        self.retire_target(&request).await
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

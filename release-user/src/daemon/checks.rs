@@ -109,7 +109,7 @@ pub const DATA_PLANE: &str = "data_plane";
 /// What tells one data plane from another: ids in its tables mean something only together with the
 /// state that gave them.
 pub fn data_plane(meta: &Meta) -> String {
-    format!("{} {}", super::boot_id_text(&meta.boot_id), meta.epoch_at)
+    format!("{} {}", super::boot_id_text(&meta.boot_id), meta.tables_made_at)
 }
 
 /// The state is that of the data plane pinned.

@@ -79,6 +79,8 @@ pub struct Daemon {
     pub programs: Programs,
     /// The kernel's clock.
     pub clock: Clock,
+    /// Ids of the maps.
+    pub map_ids: super::epoch::MapIds,
     /// Events.
     pub events: EventHub,
     /// Rates lately.
@@ -93,6 +95,8 @@ pub struct Daemon {
     pub drifts: std::sync::Mutex<super::selfcheck::Drifts>,
     /// How the flows of drained targets become fewer.
     pub declines: std::sync::Mutex<HashMap<(String, String), Decline>>,
+    /// Looks at instances that were removed.
+    pub orphans: std::sync::Mutex<super::retire::Orphans>,
     /// What is known of silent connections.
     pub prober: std::sync::Mutex<super::prober::Prober>,
     /// Told to stop.

@@ -29,6 +29,8 @@ pub struct Subject {
     pub namesakes: Vec<InstanceState>,
     /// Generation that closed it to new flows, 0 if it is open.
     pub closed_at: u32,
+    /// Whether its sockets serve under other ids too, so that they say nothing about it alone.
+    shares_sockets: bool,
 }
 
 impl Subject {
@@ -50,15 +52,7 @@ impl Subject {
             .filter(|instance| id.as_ref().is_none_or(|id| *id == instance.id))
             .cloned()
             .collect();
-        let alone = instances.iter().all(|instance| !instance.in_ring());
-        let mut closed_at = if !version.open() {
-            // Whichever came first closed it; the later one is the safe bound.
-            version.closed_at
-        } else if alone && id.is_some() {
-            instances.iter().map(|instance| instance.closed_at).max().unwrap_or(0)
-        } else {
-            0
-        };
+        let mut closed_at = closed_at(&version, &instances, id.is_some());
         let namesakes = namesakes(service, &instances);
         for (other_version, other) in &namesakes {
             if other.in_ring() && other_version.open() {
@@ -70,7 +64,25 @@ impl Subject {
             }
         }
         let namesakes = namesakes.into_iter().map(|(_, other)| other.clone()).collect();
-        Ok(Self { service: service.clone(), version, instances, namesakes, closed_at })
+        let service = service.clone();
+        Ok(Self { service, version, instances, namesakes, closed_at, shares_sockets: false })
+    }
+
+    /// An orphaned instance's id by itself, whatever its socket does under another one.
+    pub fn orphan(
+        service: &ServiceState,
+        version: &VersionState,
+        instance: &InstanceState,
+    ) -> Self {
+        let instances = vec![instance.clone()];
+        Self {
+            service: service.clone(),
+            version: version.clone(),
+            closed_at: closed_at(version, &instances, true),
+            shares_sockets: !namesakes(service, &instances).is_empty(),
+            namesakes: Vec::new(),
+            instances,
+        }
     }
 
     /// Whether it is being drained.
@@ -103,6 +115,18 @@ impl Subject {
     }
 }
 
+/// Generation that closed a version, or instances of it alone; 0: they are open.
+fn closed_at(version: &VersionState, instances: &[InstanceState], alone: bool) -> u32 {
+    if !version.open() {
+        // Whichever came first closed it; the later one is the safe bound.
+        version.closed_at
+    } else if alone && instances.iter().all(|instance| !instance.in_ring()) {
+        instances.iter().map(|instance| instance.closed_at).max().unwrap_or(0)
+    } else {
+        0
+    }
+}
+
 /// Instances of the service, with their versions, that have the same sockets under other ids.
 fn namesakes<'a>(
     service: &'a ServiceState,
@@ -116,23 +140,38 @@ fn namesakes<'a>(
 }
 
 impl Daemon {
-    /// The verdict on a target: `samples` looks at its counters, then a walk of the tables.
+    /// The verdict on a target.
     ///
     /// # Errors
     /// Usage for an unknown target, or the kernel's.
     pub async fn judge(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
+        let mut state = self.state().await;
+        let subject = Subject::find(service_mut(&mut state, &query.service)?, &query.target)?;
+        let report = self.judge_subject(query, &subject).await?;
+        Ok((subject, report))
+    }
+
+    /// The verdict on what a target means: `samples` looks at its counters, then a walk of the
+    /// tables.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn judge_subject(
+        &self,
+        query: &TargetQuery,
+        subject: &Subject,
+    ) -> Result<IdleReport, ApiError> {
         self.refresh_interfaces().await?;
-        let (subject, drain, detached) = {
-            let mut core = self.core.lock().await;
-            let service = service_mut(&mut core.state, &query.service)?.clone();
+        let (drain, detached) = {
+            let core = self.core.lock().await;
             let drain = core.config.service(&query.service).map(|s| s.drain()).unwrap_or_default();
-            (Subject::find(&service, &query.target)?, drain, core.detached())
+            (drain, core.detached())
         };
         let backends = subject.backends();
         let mut samples = Vec::new();
         // A busy target needs no long look.
         let live = Walk::take(&self.reader, self.jiffies()?)?.tally(&backends).flows;
-        let inquiry = Inquiry::of(&subject);
+        let inquiry = (!subject.shares_sockets).then(|| Inquiry::of(subject)).flatten();
         let mut sockets = inquiry.as_ref().map(Inquiry::begin);
         // Unless what the table has live may be over.
         let busy = live.active + live.embryonic > 0;
@@ -150,8 +189,8 @@ impl Daemon {
             }
             samples.push(Totals::read(&self.reader, &backends)?);
         }
-        let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
-        let mut report = self.report(query, &subject, &facts, judge(&facts));
+        let facts = self.facts(subject, samples, drain.settle(), detached, sockets)?;
+        let mut report = self.report(query, subject, &facts, judge(&facts));
         let live = report.counts.active;
         if live > 0 {
             let after = subject.service.settings.keepalive_only.after();
@@ -160,7 +199,7 @@ impl Daemon {
         if subject.is_drained() {
             report.outlook = Some(self.outlook(query, live)).filter(|_| live > 0);
         }
-        Ok((subject, report))
+        Ok(report)
     }
 
     fn facts(
@@ -242,23 +281,21 @@ impl Daemon {
     /// Busy or unknown with the reasons, or as for the verdict.
     pub async fn write_receipt(&self, query: &TargetQuery) -> Result<Receipt, ApiError> {
         let (subject, report) = self.judge(query).await?;
-        let code = match report.verdict {
-            Verdict::Idle => None,
-            Verdict::Busy => Some(ErrorCode::Busy),
-            Verdict::Unknown => Some(ErrorCode::Unknown),
-        };
-        if let Some(code) = code {
-            return Err(ApiError::new(
-                code,
-                format!(
-                    "receipt {}: it is {}: {}",
-                    query.target,
-                    report.verdict,
-                    report.reasons.join("; ")
-                ),
-            )
-            .hint("releasectl idle check --explain shows the evidence"));
+        match not_idle("receipt", &report) {
+            Some(error) => Err(error.hint("releasectl idle check --explain shows the evidence")),
+            None => self.write_down(&subject, report).await,
         }
+    }
+
+    /// Writes an `idle` verdict down.
+    ///
+    /// # Errors
+    /// The kernel's or the store's.
+    pub async fn write_down(
+        &self,
+        subject: &Subject,
+        report: IdleReport,
+    ) -> Result<Receipt, ApiError> {
         let meta = self.reader.meta()?;
         let mut counters = std::collections::BTreeMap::new();
         for instance in &subject.instances {
@@ -276,14 +313,23 @@ impl Daemon {
             hash: String::new(),
         };
         let receipt = self.core.lock().await.store.add_receipt(receipt)?;
-        self.events.publish(
-            "receipt",
-            Some(&query.service),
-            Some(&query.target),
-            format!("receipt {} for {}/{}", receipt.id, query.service, query.target),
-        );
+        let IdleReport { service, target, .. } = &receipt.report;
+        let text = format!("receipt {} for {service}/{target}", receipt.id);
+        self.events.publish("receipt", Some(service), Some(target), text);
         Ok(receipt)
     }
+}
+
+/// Why `what` cannot be done to a target that is not idle.
+pub fn not_idle(what: &str, report: &IdleReport) -> Option<ApiError> {
+    let code = match report.verdict {
+        Verdict::Idle => return None,
+        Verdict::Busy => ErrorCode::Busy,
+        Verdict::Unknown => ErrorCode::Unknown,
+    };
+    let reasons = report.reasons.join("; ");
+    let text = format!("{what} {}: it is {}: {reasons}", report.target, report.verdict);
+    Some(ApiError::new(code, text))
 }
 
 /// A boot id as the kernel writes it.

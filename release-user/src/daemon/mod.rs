@@ -5,6 +5,7 @@ mod api;
 mod checks;
 mod clock;
 mod core;
+mod epoch;
 mod events;
 mod explain;
 mod host;
@@ -14,7 +15,9 @@ mod occupation;
 mod prober;
 mod rates;
 mod reaper;
+mod regularly;
 mod report;
+mod retire;
 mod selfcheck;
 mod takedown;
 mod ticker;
@@ -23,7 +26,6 @@ mod witnesses;
 
 use std::sync::Arc;
 
-use release_common::abi::{ABI_VERSION, Meta};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify};
 
@@ -34,19 +36,14 @@ use crate::config::{Config, LogLevel};
 use crate::control::reconcile::reconcile;
 use crate::control::state::State;
 use crate::kernel::{
-    Capacities, Clock, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load,
+    Capacities, KernelLog, Links, Maps, Programs, discard_unfinished, is_pinned, load,
 };
 use crate::net::netlink;
 use crate::paths::Paths;
-use crate::store::{SqliteStore, Store};
+use crate::store::{SqliteStore, Store as _};
 
 pub use self::idle::boot_id_text;
 pub use self::takedown::detach_offline;
-
-/// Key of the evidence epoch in the store.
-const EPOCH: &str = "evidence_epoch";
-/// Part of the flow table that is left to handshakes under way when it counts as full.
-const RESERVE: u32 = 16;
 
 /// Runs the daemon in the foreground until SIGTERM, SIGINT or `detach`.
 ///
@@ -89,7 +86,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let log = loaded.log.take();
     let mut maps = Maps::open(&paths.bpffs)?;
     let programs = Programs::open(&paths.bpffs)?;
-    let clock = begin_epoch(&mut maps, &mut store, &programs, loaded.created, capacity)?;
+    let begun = epoch::begin(&mut maps, &mut store, &programs, loaded.created, capacity)?;
     let mut core = Core {
         maps,
         loaded,
@@ -113,7 +110,8 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         reader: Maps::open(&paths.bpffs)?,
         core: Mutex::new(core),
         programs,
-        clock,
+        clock: begun.clock,
+        map_ids: begun.map_ids,
         events: events::EventHub::new(),
         rates: Default::default(),
         idle: Default::default(),
@@ -121,6 +119,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
         declines: Default::default(),
+        orphans: Default::default(),
         drifts: Default::default(),
         stop: Notify::new(),
         paths,
@@ -128,6 +127,9 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     daemon.witnesses.set_agents(agents);
     for line in attached {
         daemon.events.publish("interface", None, None, line);
+    }
+    for line in begun.notices {
+        daemon.events.publish("epoch", None, None, line);
     }
     if let Err(error) = daemon.look_at_host().await {
         log::error!("{error}");
@@ -146,50 +148,6 @@ fn log_verified(loaded: &crate::kernel::Loaded) {
             program.time.as_millis()
         );
     }
-}
-
-/// Checks the adopted whole, or begins a new one: an evidence epoch starts when the tables do.
-fn begin_epoch(
-    maps: &mut Maps,
-    store: &mut SqliteStore,
-    programs: &Programs,
-    created: bool,
-    capacity: u32,
-) -> Result<Clock, ApiError> {
-    let boot_id = boot_id()?;
-    let mut meta = maps.meta()?;
-    if created || meta.abi == 0 {
-        let before: u32 = store.note(EPOCH)?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        let clock = Clock::of_kernel()?;
-        meta = Meta {
-            abi: ABI_VERSION,
-            hz: clock.hz,
-            flow_capacity: capacity,
-            flow_limit: capacity - capacity / RESERVE,
-            evidence_epoch: before + 1,
-            boot_id,
-            epoch_at: programs.jiffies()?,
-            ..meta
-        };
-        store.set_note(EPOCH, Some(&meta.evidence_epoch.to_string()))?;
-        store.set_note(checks::DATA_PLANE, Some(&checks::data_plane(&meta)))?;
-        maps.set_meta(meta)?;
-    } else if meta.flow_capacity != capacity {
-        log::warn!(
-            "flow_capacity {capacity} takes effect after `releasectl detach`; the table holds {}",
-            meta.flow_capacity
-        );
-    }
-    Ok(Clock { hz: meta.hz })
-}
-
-fn boot_id() -> Result<[u8; 16], ApiError> {
-    const PATH: &str = "/proc/sys/kernel/random/boot_id";
-    let failed = |why: String| ApiError::new(ErrorCode::Internal, format!("{PATH}: {why}"));
-    let text = std::fs::read_to_string(PATH).map_err(|error| failed(error.to_string()))?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let value = u128::from_str_radix(&digits, 16).map_err(|error| failed(error.to_string()))?;
-    Ok(value.to_be_bytes())
 }
 
 /// Level of the kernel programs' log: the configuration's, or `debug` if -v asks for detail.

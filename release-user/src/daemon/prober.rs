@@ -11,6 +11,7 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
 use super::core::{Daemon, lock};
+use super::regularly::{Pace, REST, log_failure};
 use crate::api::types::ApiError;
 use crate::config::{KeepaliveOnly, OnKeepalive};
 use crate::control::state::{DrainState, State};
@@ -21,8 +22,6 @@ use crate::probe::watch::{Liveness, Rhythm, Watch};
 
 /// How often there is a look.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// Part of the time that may go into it: walks of a large table take long.
-const SHARE: u32 = 20;
 /// Most connections asked in one look.
 const MOST: usize = 1000;
 /// How long an answer is good for the reaper, which looks every 5 s.
@@ -96,15 +95,10 @@ impl Prober {
 impl Daemon {
     /// Probes, until told to stop.
     pub async fn probe_regularly(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pace = Pace::new(INTERVAL, REST);
         loop {
-            interval.tick().await;
-            let start = Instant::now();
-            if let Err(error) = self.probe().await {
-                log::error!("{error}");
-            }
-            tokio::time::sleep(start.elapsed() * SHARE).await;
+            pace.next().await;
+            log_failure(self.probe().await);
         }
     }
 

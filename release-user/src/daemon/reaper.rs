@@ -170,8 +170,8 @@ impl Daemon {
         Ok(used)
     }
 
-    /// Frees orphaned instances, removed versions and services that no entry names: two walks, a
-    /// grace period after the last split, must agree.
+    /// Frees orphaned instances that were given free, removed versions and services that no entry
+    /// names: two walks, a grace period after the last split, must agree.
     ///
     /// # Errors
     /// The kernel's or the store's.
@@ -201,7 +201,8 @@ impl Daemon {
             }
             for version in &mut service.versions {
                 version.instances.retain(|instance| {
-                    let keep = !instance.orphaned || named(instance);
+                    let kept = instance.released.is_none() || named(instance);
+                    let keep = !instance.orphaned || kept;
                     if !keep {
                         freed.push((service.name.clone(), instance.clone()));
                     }

@@ -143,7 +143,9 @@ impl Daemon {
     ) -> Result<InstanceStatus, ApiError> {
         let tally = walk.tally(&[instance.backend]);
         let totals = Totals::read(&self.reader, &[instance.backend])?;
-        let idle = self.is_idle(service, &version.name) || self.is_idle(service, &instance.id);
+        let idle = version.retired.is_some()
+            || self.is_idle(service, &version.name)
+            || self.is_idle(service, &instance.id);
         let mut counters = totals.counters;
         counters.evicted = totals.evicted(tally.flows.embryonic);
         Ok(InstanceStatus {
@@ -226,6 +228,9 @@ fn known_names(state: &State, query: &FlowQuery) -> Result<(), ApiError> {
 /// State of a version; `idle` is said only if the last verdict was.
 fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'static str {
     let empty = flows.active + flows.embryonic == 0;
+    if version.retired.is_some() {
+        return "retired";
+    }
     match (version.weight, version.drain.is_some()) {
         (1.., _) => "active",
         (0, true) if idle && empty => "idle",

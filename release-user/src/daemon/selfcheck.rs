@@ -1,11 +1,13 @@
-//! Once in a while: do the gauges of live flows agree with the tables? They must, or something here
-//! is wrong, or has been changed from outside.
+//! Once in a while: do the gauges of live flows agree with the tables, and are the maps still
+//! pinned? They must, or something here is wrong, or has been changed from outside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::core::{Daemon, lock};
+use super::epoch::replaced;
+use super::regularly::{Pace, REST, log_failure};
 use crate::api::types::ApiError;
 use crate::control::state::ServiceState;
 use crate::verdict::drift::{Books, drift};
@@ -13,8 +15,6 @@ use crate::verdict::walk::{Totals, Walk};
 
 /// How often there is a look.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Part of the time that may go into it.
-const SHARE: u32 = 20;
 
 /// Services whose gauge differs from the tables.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Drifts {
     last: BTreeMap<String, i64>,
     /// Seen at the last two, and reported.
     confirmed: BTreeMap<String, i64>,
+    /// Pins that lead elsewhere.
+    pins: Vec<String>,
 }
 
 impl Drifts {
@@ -48,20 +50,23 @@ impl Drifts {
         self.confirmed = confirmed;
         news
     }
+
+    /// Takes in the pins that are gone or lead to other maps. Returns whether they are others than
+    /// before.
+    fn take_pins(&mut self, pins: Vec<String>) -> bool {
+        let news = self.pins != pins;
+        self.pins = pins;
+        news
+    }
 }
 
 impl Daemon {
     /// Looks, until told to stop.
     pub async fn check_regularly(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pace = Pace::new(INTERVAL, REST);
         loop {
-            interval.tick().await;
-            let start = Instant::now();
-            if let Err(error) = self.check().await {
-                log::error!("{error}");
-            }
-            tokio::time::sleep(start.elapsed() * SHARE).await;
+            pace.next().await;
+            log_failure(self.check().await);
         }
     }
 
@@ -90,6 +95,20 @@ impl Daemon {
                 ("alarm", format!("{service}: its gauge is off by {off} from the flow table"))
             };
             self.events.publish(kind, Some(&service), None, text);
+        }
+        let pins = replaced(&self.map_ids, &self.reader.ids()?);
+        let names = pins.join(", ");
+        if lock(&self.drifts).take_pins(pins) {
+            let (kind, text) = if names.is_empty() {
+                ("alarm-cleared", "all pins lead to the data plane's maps again".to_owned())
+            } else {
+                let text = format!(
+                    "pins removed or replaced from outside: {names}; the data plane goes on with \
+                     its own maps, the next start will begin a new evidence epoch, or be refused"
+                );
+                ("alarm", text)
+            };
+            self.events.publish(kind, None, None, text);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use release_common::abi::{Event, IPPROTO_UDP};
 
 use super::core::{Daemon, lock};
+use super::regularly::{Pace, REST, log_failure};
 use super::report::nearly_full;
 use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
@@ -15,8 +16,6 @@ use crate::control::state::{DrainState, ServiceState};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Part of the time that may go into watching one drain: walks of a large table take long.
-const WATCH_SHARE: u32 = 20;
 /// How often a target that is idle is looked at again: a mid-flow packet may have been adopted.
 const IDLE_AGAIN: Duration = Duration::from_secs(5);
 
@@ -35,32 +34,27 @@ struct Reported {
 impl Daemon {
     /// Rates, alarms and drains, until told to stop.
     pub async fn tick(self: Arc<Self>) {
-        let mut second = tokio::time::interval(SECOND);
-        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut reported = Reported::default();
+        let mut pace = Pace::new(SECOND, 0);
         loop {
-            second.tick().await;
-            if let Err(error) = self.every_second(&mut reported).await {
-                log::error!("{error}");
-            }
+            pace.next().await;
+            log_failure(self.every_second(&mut reported).await);
         }
     }
 
     /// Expiry, until told to stop: a task of its own, since watching drains takes its time.
     pub async fn reap_regularly(self: Arc<Self>) {
-        let mut interval = tokio::time::interval(reaper::INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut pace = Pace::new(reaper::INTERVAL, 0);
         loop {
-            interval.tick().await;
-            if let Err(error) = self.expire().await {
-                log::error!("{error}");
-            }
+            pace.next().await;
+            log_failure(self.expire().await);
         }
     }
 
     async fn expire(&self) -> Result<(), ApiError> {
         let removed = self.reap().await?;
         log::debug!("{removed} flow entries removed");
+        self.release_orphans().await?;
         self.collect_orphans().await
     }
 
@@ -77,6 +71,10 @@ impl Daemon {
         let mut draining = HashSet::new();
         for service in &state.services {
             for version in &service.versions {
+                // Of what is retired nothing more is to be said: its servers may be gone.
+                if version.retired.is_some() {
+                    continue;
+                }
                 if let Some(drain) = &version.drain {
                     draining.insert((service.name.clone(), version.name.clone()));
                     self.watch_drain(service, &version.name, drain, reported).await?;
@@ -154,7 +152,7 @@ impl Daemon {
         let idle = report.verdict == Verdict::Idle;
         // The samples were slept through, not worked.
         let slept = self.sampling(service).await;
-        let wait = start.elapsed().saturating_sub(slept) * WATCH_SHARE;
+        let wait = start.elapsed().saturating_sub(slept) * REST;
         let due = start + if idle { wait.max(IDLE_AGAIN) } else { wait };
         reported.due.insert(name.clone(), (due, generation));
         let new = {

@@ -1,5 +1,6 @@
 //! Typed access to the pinned maps.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -110,6 +111,20 @@ impl Maps {
     /// If the pin cannot be opened.
     pub fn events(&self) -> Result<EventRing, KernelError> {
         typed::<RingBuf<MapData>>(&self.bpffs, "EVENTS", Map::RingBuf).map(EventRing)
+    }
+
+    /// Ids of the maps that are pinned now, by name; those without a pin are missing.
+    ///
+    /// # Errors
+    /// If a pin cannot be opened.
+    pub fn ids(&self) -> Result<BTreeMap<String, u32>, KernelError> {
+        let pinned = spec::SPECS.iter().filter(|spec| self.bpffs.join(spec.name).exists());
+        pinned
+            .map(|spec| {
+                let info = MapInfo::from_pin(self.bpffs.join(spec.name));
+                Ok((spec.name.to_owned(), info.map_err(map_error(spec.name))?.id()))
+            })
+            .collect()
     }
 
     /// What the kernel says of a pinned map.
