@@ -16,7 +16,7 @@ use crate::config::{KeepaliveOnly, OnKeepalive};
 use crate::control::state::{DrainState, State};
 use crate::kernel::Tuple;
 use crate::probe::inject::Injector;
-use crate::probe::segment::{probe, resets};
+use crate::probe::segment::{Leg, Segment, probe, resets};
 use crate::probe::watch::{Liveness, Rhythm, Watch};
 
 /// How often there is a look.
@@ -45,6 +45,13 @@ struct Ending {
     tag: u32,
     told: Instant,
     times: u32,
+}
+
+/// Both ends of a flow.
+#[derive(Clone, Copy, Debug)]
+struct Legs {
+    server: Leg,
+    client: Leg,
 }
 
 /// What to do about the connections of one instance.
@@ -195,12 +202,12 @@ impl Daemon {
             let tuples: Vec<Tuple> = flows.iter().map(|(tuple, _)| *tuple).collect();
             let marked = self.programs.mark(&tuples, Marks(marks))?;
             for (tuple, flow) in flows.iter().filter(|(tuple, _)| marked.contains(tuple)) {
-                let Some((server, client)) = self.ends(tuple, flow)? else { continue };
+                let Some(legs) = self.legs(tuple, flow)? else { continue };
                 if Marks(marks).has(Marks::ASKED_SERVER) {
-                    send(&prober.injector, &probe(flow, End::Server, server));
+                    send(&prober.injector, &probe(flow, End::Server, legs.server));
                 }
                 if Marks(marks).has(Marks::ASKED_CLIENT) {
-                    send(&prober.injector, &probe(flow, End::Client, client));
+                    send(&prober.injector, &probe(flow, End::Client, legs.client));
                 }
             }
         }
@@ -250,7 +257,7 @@ impl Daemon {
             if !marked.contains(tuple) {
                 continue;
             }
-            let Some((server, _)) = self.ends(tuple, flow)? else { continue };
+            let Some(Legs { server, .. }) = self.legs(tuple, flow)? else { continue };
             for reset in resets(flow, End::Server, server) {
                 send(&prober.injector, &reset);
             }
@@ -262,13 +269,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// For each end of a flow: its peer as it knows it, and the end. Server first.
-    #[expect(clippy::type_complexity, reason = "two pairs of sockets")]
-    fn ends(
-        &self,
-        tuple: &Tuple,
-        flow: &Flow,
-    ) -> Result<Option<((SocketAddr, SocketAddr), (SocketAddr, SocketAddr))>, ApiError> {
+    /// Both ends of a flow. None if what stands for the client is not known any more.
+    fn legs(&self, tuple: &Tuple, flow: &Flow) -> Result<Option<Legs>, ApiError> {
         let backend = self.reader.backend(flow.backend)?;
         let instance = match tuple.client.ip() {
             IpAddr::V4(_) => backend.endpoint::<Be32>(tuple.proto).socket(),
@@ -286,7 +288,10 @@ impl Daemon {
             let Some(source) = source else { return Ok(None) };
             peer = SocketAddr::new(source, snat.port.get());
         }
-        Ok(Some(((peer, instance), (tuple.frontend, tuple.client))))
+        Ok(Some(Legs {
+            server: Leg { peer, end: instance },
+            client: Leg { peer: tuple.frontend, end: tuple.client },
+        }))
     }
 }
 
@@ -296,7 +301,7 @@ fn per_look(rate: u32) -> usize {
     rate.div_ceil(looks) as usize
 }
 
-fn send(injector: &Injector, segment: &crate::probe::segment::Segment) {
+fn send(injector: &Injector, segment: &Segment) {
     if let Err(error) = injector.send(segment) {
         // No route to a client that is gone: it stays unreachable.
         log::debug!("{}: {error}", segment.destination);
