@@ -25,6 +25,7 @@
 pub mod client;
 mod contract;
 mod error;
+mod receipt;
 pub mod server;
 mod socket;
 pub mod types;

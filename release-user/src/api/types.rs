@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+pub use super::receipt::{ForcedFlow, How, MOST_FORCED};
 use crate::sockets::Summary;
 use crate::verdict::occupation::{Occupation, Outlook};
 
@@ -445,10 +446,23 @@ pub struct Receipt {
     pub evidence_epoch: u32,
     /// Counters of each instance of the target.
     pub counters: BTreeMap<String, InstanceCounters>,
+    /// Connections of the target that were ended on the operator's order, the oldest first;
+    /// [`MOST_FORCED`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<ForcedFlow>,
+    /// How many more were ended so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forced_not_listed: u64,
     /// The verdict with its evidence.
     pub report: IdleReport,
     /// FNV-1a-64 of the receipt without this field, as hexadecimal: shows accidental change.
     pub hash: String,
+}
+
+/// What receipts of before were written without.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One line of `instance list`.

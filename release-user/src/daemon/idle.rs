@@ -265,6 +265,8 @@ impl Daemon {
             let totals = Totals::read(&self.reader, &[instance.backend])?;
             counters.insert(instance.id.clone(), totals.counters);
         }
+        let counted = report.counts.forced;
+        let (forced, forced_not_listed) = self.forced_of(&subject.backends(), counted).await?;
         let receipt = Receipt {
             schema: SCHEMA,
             id: 0,
@@ -272,6 +274,8 @@ impl Daemon {
             boot_id: boot_id_text(&meta.boot_id),
             evidence_epoch: meta.evidence_epoch,
             counters,
+            forced,
+            forced_not_listed,
             report,
             hash: String::new(),
         };

@@ -7,6 +7,7 @@ mod clock;
 mod core;
 mod events;
 mod explain;
+mod forced;
 mod host;
 mod idle;
 mod made;
@@ -120,6 +121,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         witnesses: Default::default(),
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
+        recorded: Default::default(),
         declines: Default::default(),
         drifts: Default::default(),
         stop: Notify::new(),

@@ -11,6 +11,7 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
 use super::core::{Daemon, lock};
+use super::forced::Ended;
 use crate::api::types::ApiError;
 use crate::config::{KeepaliveOnly, OnKeepalive};
 use crate::control::state::{DrainState, State};
@@ -116,25 +117,34 @@ impl Daemon {
     }
 
     async fn probe(&self) -> Result<(), ApiError> {
-        let state = self.state().await;
-        let orders = orders(&state);
+        let orders = orders(&self.state().await);
+        let ended = self.look_at_silent(&orders)?;
+        self.record(&ended).await
+    }
+
+    /// Looks at all connections that there is something to do about, and does it. Returns those
+    /// that were ended on order and are to be written down.
+    fn look_at_silent(&self, orders: &HashMap<u32, Orders>) -> Result<Vec<Ended>, ApiError> {
+        let mut ended = Vec::new();
         let mut prober = lock(&self.prober);
         let waits = prober.watches.values().any(Watch::is_asking) || !prober.ending.is_empty();
         if orders.is_empty() && prober.due.is_empty() && !waits {
             let now = Instant::now();
             prober.watches.retain(|_, watch| watch.settled_within(OF_LATE, now));
-            return Ok(());
+            return Ok(ended);
         }
         let mut silent = Vec::new();
         self.reader.walk_flows(|tuple, flow| {
             let wanted = orders.contains_key(&flow.backend) || prober.due.contains_key(tuple);
             if wanted && tuple.proto == IPPROTO_TCP && FlowWord(flow.state).is_live() {
                 silent.push((*tuple, *flow));
+            } else if self.is_unrecorded(tuple, flow) {
+                ended.push(Ended::new(tuple, flow, &prober));
             }
         })?;
         let now = self.jiffies()?;
-        self.ask(&mut prober, &orders, &silent, now)?;
-        self.force(&mut prober, &orders, &silent)?;
+        self.ask(&mut prober, orders, &silent, now)?;
+        self.force(&mut prober, orders, &silent)?;
         let known: HashMap<&Tuple, FlowWord> =
             silent.iter().map(|(tuple, flow)| (tuple, FlowWord(flow.state))).collect();
         let lives = |tuple: &Tuple, tag: u32| known.get(tuple).is_some_and(|w| w.tag() == tag);
@@ -150,7 +160,7 @@ impl Daemon {
         due.retain(|tuple, _| {
             known.contains_key(tuple) && !watches.get(tuple).is_some_and(Watch::is_resting)
         });
-        Ok(())
+        Ok(ended)
     }
 
     /// Takes the marks off flows that are none of our business any more: their instance takes new
