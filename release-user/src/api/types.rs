@@ -429,6 +429,17 @@ pub struct IdleCounts {
     /// Flows that were ended on the operator's order.
     #[serde(default)]
     pub forced: u64,
+    /// Connections whose socket was destroyed on the operator's order, where their end does not
+    /// pass here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub destroyed: u64,
+}
+
+impl IdleCounts {
+    /// Connections that were ended on the operator's order.
+    pub const fn ended(&self) -> u64 {
+        self.forced + self.destroyed
+    }
 }
 
 /// An `idle` verdict written down.

@@ -104,7 +104,7 @@ fn receipts_text(receipts: &[Receipt], colours: bool) -> String {
             at.clone(),
             report.target.clone(),
             report.generation.to_string(),
-            report.counts.forced.to_string(),
+            report.counts.ended().to_string(),
             evidence_epoch.to_string(),
             word.to_owned(),
         ];

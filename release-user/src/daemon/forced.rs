@@ -146,6 +146,15 @@ impl Daemon {
         Ok((forced, not_listed))
     }
 
+    /// How many sockets of some instances were destroyed on order.
+    ///
+    /// # Errors
+    /// The store's or the kernel's.
+    pub(super) async fn destroyed_of(&self, backends: &[u32]) -> Result<u64, ApiError> {
+        let epoch = self.reader.meta()?.evidence_epoch;
+        Ok(self.core.lock().await.store.destroyed(epoch, backends)?)
+    }
+
     /// Forgets those of instances that are no more.
     ///
     /// # Errors

@@ -152,6 +152,9 @@ impl Daemon {
         }
         let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
         let mut report = self.report(query, &subject, &facts, judge(&facts));
+        if subject.service.settings.mode.is_one_way() {
+            report.counts.destroyed = self.destroyed_of(&backends).await?;
+        }
         let live = report.counts.active;
         if live > 0 {
             let after = subject.service.settings.keepalive_only.after();
@@ -265,7 +268,7 @@ impl Daemon {
             let totals = Totals::read(&self.reader, &[instance.backend])?;
             counters.insert(instance.id.clone(), totals.counters);
         }
-        let counted = report.counts.forced;
+        let counted = report.counts.ended();
         let (forced, forced_not_listed) = self.forced_of(&subject.backends(), counted).await?;
         let receipt = Receipt {
             schema: SCHEMA,

@@ -8,6 +8,7 @@ mod core;
 mod events;
 mod explain;
 mod forced;
+mod forcing;
 mod host;
 mod idle;
 mod made;

@@ -52,6 +52,10 @@ pub trait Store: Send {
     fn add_forced(&mut self, epoch: u32, forced: &[Forced]) -> Result<Vec<bool>, StoreError>;
     /// Those of some instances, the oldest first.
     fn forced(&self, epoch: u32, backends: &[u32]) -> Result<Vec<ForcedFlow>, StoreError>;
+    /// How many of those have their socket destroyed.
+    fn destroyed(&self, epoch: u32, backends: &[u32]) -> Result<u64, StoreError>;
+    /// Forgets some: they were not ended after all.
+    fn remove_forced(&mut self, epoch: u32, forced: &[Forced]) -> Result<(), StoreError>;
     /// Forgets those of instances that are no more: their ids will be others'.
     fn forget_forced(&mut self, backends: &[u32]) -> Result<(), StoreError>;
     /// A setting of the daemon's own, e.g. what it found before it changed the host.

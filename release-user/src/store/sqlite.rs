@@ -178,6 +178,28 @@ impl Store for SqliteStore {
         Ok(found)
     }
 
+    fn destroyed(&self, epoch: u32, backends: &[u32]) -> Result<u64, StoreError> {
+        let query = "SELECT count(*) FROM forced WHERE epoch = ?1 AND backend = ?2 AND how = ?3";
+        let count = |backend: &u32| {
+            let arguments = params![epoch, backend, How::SocketDestroyed.as_str()];
+            self.db.query_row(query, arguments, |row| row.get::<_, u64>(0))
+        };
+        backends.iter().map(count).sum::<Result<u64, _>>().map_err(|error| self.failed(&error))
+    }
+
+    fn remove_forced(&mut self, epoch: u32, forced: &[Forced]) -> Result<(), StoreError> {
+        self.in_transaction(|transaction| {
+            for Forced { backend, tag, flow } in forced {
+                transaction.execute(
+                    "DELETE FROM forced WHERE epoch = ?1 AND backend = ?2 AND client = ?3
+                     AND frontend = ?4 AND tag = ?5",
+                    params![epoch, backend, flow.client, flow.frontend, tag],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
     fn forget_forced(&mut self, backends: &[u32]) -> Result<(), StoreError> {
         backends.iter().try_for_each(|backend| {
             self.write("DELETE FROM forced WHERE backend = ?1", params![backend])
@@ -258,6 +280,9 @@ mod tests {
         };
         assert_eq!(clients(&store, 3, &[8, 7]), ["a", "a", "b"]);
         assert_eq!(clients(&store, 3, &[8]), ["b"]);
+        assert_eq!(store.destroyed(3, &[7, 8]).unwrap(), 1);
+        store.remove_forced(3, std::slice::from_ref(&a)).unwrap();
+        assert_eq!(clients(&store, 3, &[7, 8]), ["a", "b"]);
         store.forget_forced(&[7]).unwrap();
         assert_eq!(clients(&store, 3, &[7, 8]), ["b"]);
         // The tables were made anew.

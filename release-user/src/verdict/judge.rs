@@ -214,6 +214,7 @@ pub fn judge(facts: &Facts) -> Judgement {
             untracked: counters.untracked,
             evicted,
             forced: counters.forced,
+            destroyed: 0,
         },
     }
 }
