@@ -422,6 +422,9 @@ pub struct IdleCounts {
     pub closing: u64,
     /// Flows that ended by a timer, which proves nothing.
     pub expired_unproven: u64,
+    /// UDP flows that ended by their timeout, which is how they end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub timed_out: u64,
     /// Flows forwarded without an entry.
     pub untracked: u64,
     /// Embryos evicted from their table.

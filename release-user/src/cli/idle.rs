@@ -246,16 +246,21 @@ fn counts_text(report: &IdleReport) -> String {
 fn receipt_text(receipt: &Receipt, explain: bool, colours: bool) -> String {
     let mut text = format!("receipt {} of {}\n", receipt.id, receipt.at);
     text += &report_text(&receipt.report, explain, colours);
+    if let Some(item) = receipt.report.evidence.iter().find(|item| item.name == "datagrams")
+        && !explain
+    {
+        let _ = writeln!(text, "  datagrams: {}", item.detail);
+    }
     let _ =
         writeln!(text, "  evidence epoch {}, boot {}\n", receipt.evidence_epoch, receipt.boot_id);
-    let right = ["OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "FORCED", "UNTRACKED"];
+    let right = ["OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "TIMED OUT", "FORCED", "UNTRACKED"];
     let mut columns = vec![("INSTANCE", Side::Left)];
     columns.extend(right.map(|name| (name, Side::Right)));
     let mut table = Table::new(&columns);
     for (id, c) in &receipt.counters {
-        let numbers =
-            [c.opened, c.adopted, c.closed_fin, c.closed_rst, c.expired, c.forced, c.untracked];
-        let cells = std::iter::once(id.clone()).chain(numbers.map(|number| number.to_string()));
+        let closed = [c.closed_fin, c.closed_rst, c.expired, c.timed_out, c.forced];
+        let numbers = [&[c.opened, c.adopted], &closed[..], &[c.untracked]].concat();
+        let cells = std::iter::once(id.clone()).chain(numbers.iter().map(ToString::to_string));
         table.row(Paint::Plain, cells.collect());
     }
     text += &table.render(colours);

@@ -10,7 +10,7 @@ use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, Target
 use crate::config::Protocol;
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
-use crate::verdict::judge::{Facts, Judgement, judge};
+use crate::verdict::judge::{Datagrams, Facts, Judgement, judge};
 use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
 
@@ -210,6 +210,7 @@ impl Daemon {
             drift: lock(&self.drifts).of(&subject.service.name),
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
+            datagrams: datagrams(&subject.service),
             sockets,
             one_way: subject.service.settings.mode.is_one_way(),
         })
@@ -291,6 +292,16 @@ impl Daemon {
         );
         Ok(receipt)
     }
+}
+
+/// When a service's UDP flows are over, if it has any.
+fn datagrams(service: &ServiceState) -> Option<Datagrams> {
+    let flows = service.settings.conversation.tracks_flows();
+    let timeouts = service.settings.timeouts;
+    (flows && service.protocols().any(|protocol| protocol == Protocol::Udp)).then(|| Datagrams {
+        answered: timeouts.udp().get(),
+        unanswered: timeouts.unreplied().get(),
+    })
 }
 
 /// A boot id as the kernel writes it.
