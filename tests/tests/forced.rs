@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::process::Output;
 use std::thread::sleep;
 use std::time::Duration;
@@ -172,6 +172,39 @@ fn a_daemon_killed_while_it_forces_loses_none() {
         assert_eq!(error_of(&pair.client), Some(ErrorKind::ConnectionReset));
     }
     Ctl(lb).check_maps().unwrap();
+}
+
+/// An instance that is gone takes its list along: its id in the maps is the next one's.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_was_ended_of_another_instance_is_not_listed() {
+    let topology = Topology::new(&small()).unwrap();
+    let lb = &topology.lb;
+    let _daemon = topology.up(&[("v1", 100)]).unwrap();
+    let [one, two] = [0, 1].map(|index| topology.backends[index].listen().unwrap());
+    let from = SocketAddrV4::new(topology.client_addresses()[0], 40_000);
+    let connect = || topology.client.connect_from(from, FRONTEND, DEADLINE).unwrap();
+    let first = (connect(), one.accept().unwrap());
+    lb.releasectl_ok(&["shift", SERVICE, "v1=0", "v2=100"]).unwrap();
+    ends_by_force(lb);
+    assert_eq!(listed(&receipt(lb), "reset"), BTreeSet::from([from.to_string()]));
+    drop(first);
+    // The next connection of the same ends takes the place of the closed one.
+    let _second = (connect(), two.accept().unwrap());
+    let id = || Ctl(lb).backends().unwrap().get("10.2.1.2:8080").copied();
+    let before = id();
+    let config = topology.config(&[("v2", 100)]);
+    let instance = "    { id = \"v1-1\", addr = \"10.2.1.2:8080\" },\n";
+    assert!(config.contains(instance));
+    lb.write_config(&config.replace(instance, "")).unwrap();
+    lb.releasectl_ok(&["reload"]).unwrap();
+    eventually(DEADLINE, "gone", || lb.instance_status("v1-1").is_err());
+    lb.write_config(&config).unwrap();
+    lb.releasectl_ok(&["reload"]).unwrap();
+    assert_eq!(id(), before);
+    eventually(DEADLINE, "idle", || lb.verdict("v1").unwrap().verdict == "idle");
+    let receipt = receipt(lb);
+    assert!(receipt["forced"].is_null(), "{receipt}");
 }
 
 /// RSTs that do not arrive end nothing; the instance's kernel does.
