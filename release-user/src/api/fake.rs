@@ -97,6 +97,19 @@ pub(crate) fn report(verdict: Verdict) -> IdleReport {
     }
 }
 
+pub(crate) fn forced(client: &str) -> ForcedFlow {
+    ForcedFlow {
+        at: "2026-01-01T00:00:00.250Z".into(),
+        client: client.into(),
+        frontend: "192.0.2.10:80".into(),
+        protocol: "tcp".into(),
+        instance: "10.0.0.11:8080".into(),
+        how: How::Reset,
+        last_data_age_ms: 242_000,
+        client_end: "unreachable".into(),
+    }
+}
+
 pub(crate) fn instance(id: &str, addr: &str, active: u64) -> InstanceStatus {
     InstanceStatus {
         id: id.into(),
@@ -263,6 +276,8 @@ impl Api for Fake {
                     "10.0.0.11:8080".into(),
                     instance("10.0.0.11:8080", "10.0.0.11:8080", 0).counters,
                 )]),
+                forced: vec![forced("198.51.100.7:40000")],
+                forced_not_listed: 2,
                 report,
                 hash: "00ff".into(),
             }),

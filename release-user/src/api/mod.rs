@@ -26,6 +26,7 @@
 pub mod client;
 mod contract;
 mod error;
+mod receipt;
 pub mod server;
 mod socket;
 pub mod types;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+pub use super::receipt::{ForcedFlow, How, MOST_FORCED};
 use crate::sockets::Summary;
 use crate::verdict::occupation::{Occupation, Outlook};
 
@@ -421,6 +422,9 @@ pub struct IdleCounts {
     pub closing: u64,
     /// Flows that ended by a timer, which proves nothing.
     pub expired_unproven: u64,
+    /// UDP flows that ended by their timeout, which is how they end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub timed_out: u64,
     /// Flows forwarded without an entry.
     pub untracked: u64,
     /// Embryos evicted from their table.
@@ -428,6 +432,17 @@ pub struct IdleCounts {
     /// Flows that were ended on the operator's order.
     #[serde(default)]
     pub forced: u64,
+    /// Connections whose socket was destroyed on the operator's order, where their end does not
+    /// pass here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub destroyed: u64,
+}
+
+impl IdleCounts {
+    /// Connections that were ended on the operator's order.
+    pub const fn ended(&self) -> u64 {
+        self.forced + self.destroyed
+    }
 }
 
 /// An `idle` verdict written down.
@@ -445,6 +460,13 @@ pub struct Receipt {
     pub evidence_epoch: u32,
     /// Counters of each instance of the target.
     pub counters: BTreeMap<String, InstanceCounters>,
+    /// Connections of the target that were ended on the operator's order, the oldest first;
+    /// [`MOST_FORCED`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<ForcedFlow>,
+    /// How many more were ended so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forced_not_listed: u64,
     /// The verdict with its evidence.
     pub report: IdleReport,
     /// FNV-1a-64 of the receipt without this field, as hexadecimal: shows accidental change.
@@ -480,6 +502,12 @@ pub struct Retired {
     pub lost: Vec<String>,
     /// False if it was retired before.
     pub changed: bool,
+}
+
+/// What receipts of before were written without.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One line of `instance list`.

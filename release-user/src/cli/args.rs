@@ -147,7 +147,9 @@ Examples:
     #[command(
         after_help = "Existing connections stay. Ends with 0 once the target is idle; at the deadline with 4 (busy) or
 6 (unknown), and the drain stays in force. With --on-deadline force connections are then ended, each with RSTs that
-both ends accept and the instance's word that it is gone: 5 once the target is idle.
+both ends accept and the instance's word that it is gone: 5 once the target is idle. Sockets on this host are ended by
+the kernel where RSTs do not arrive; in modes dsr, ipip and gue that is the only way, and force is refused without.
+UDP flows end by their timeout, not by force. Receipts list what was ended.
 
 Examples:
   releasectl drain web v1
@@ -314,8 +316,12 @@ pub(super) enum Idle {
         timeout: Option<Duration>,
     },
     /// Write an idle verdict down with its evidence; refused if not idle
-    #[command(after_help = "Examples:
-  releasectl idle receipt web v1 -o json > receipt.json")]
+    #[command(
+        after_help = "It lists the connections that were ended on order; --explain prints them.
+
+Examples:
+  releasectl idle receipt web v1 -o json > receipt.json"
+    )]
     Receipt(Target),
     /// List the receipts written so far, newest first, or print one
     #[command(after_help = "A receipt is intact if its hash is that of what it says.

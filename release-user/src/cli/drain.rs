@@ -6,7 +6,9 @@ use super::shift::in_force_text;
 use super::values::{OnDeadline, Output};
 use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, FORCED, INTERRUPTED, idle};
-use crate::api::types::{ApiError, DrainRequest, IdleReport, InForce, SCHEMA, TargetQuery};
+use crate::api::types::{
+    ApiError, DrainRequest, IdleCounts, IdleReport, InForce, SCHEMA, TargetQuery,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -41,14 +43,14 @@ pub(super) async fn drain(context: &mut Context, args: Drain) -> Ended {
         return Ok(DONE);
     }
     let query = TargetQuery { service, target };
-    let before = context.client.idle(&query).await?.counts.forced;
+    let before = context.client.idle(&query).await?.counts.ended();
     let mut waited = until_idle(context, &query, deadline, "draining").await?;
     if force {
         // As long as it gets on.
         while let Waited::TimeUp(report) = &waited {
-            let left = report.counts.active;
+            let then = report.counts;
             waited = until_idle(context, &query, Some(STUCK), "forcing").await?;
-            if matches!(&waited, Waited::TimeUp(report) if report.counts.active >= left) {
+            if matches!(&waited, Waited::TimeUp(report) if !gets_on(&then, &report.counts)) {
                 break;
             }
         }
@@ -56,7 +58,7 @@ pub(super) async fn drain(context: &mut Context, args: Drain) -> Ended {
     match waited {
         Waited::Idle(report) => {
             print_end(context, &in_force, &report)?;
-            Ok(if report.counts.forced > before { FORCED } else { DONE })
+            Ok(if report.counts.ended() > before { FORCED } else { DONE })
         }
         Waited::TimeUp(report) => {
             if context.out.format != Output::Text {
@@ -73,6 +75,11 @@ pub(super) async fn drain(context: &mut Context, args: Drain) -> Ended {
             Ok(INTERRUPTED)
         }
     }
+}
+
+/// Whether fewer connections are left than there were.
+const fn gets_on(then: &IdleCounts, now: &IdleCounts) -> bool {
+    now.active < then.active || now.ended() > then.ended()
 }
 
 /// The verdict; with `json`, together with the generation in one document.

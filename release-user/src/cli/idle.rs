@@ -1,7 +1,7 @@
 //! `idle`: can this be stopped without loss?
 
 use super::args::Target;
-use super::format::{Paint, Side, Table, millis, seconds};
+use super::format::{Paint, Side, Table, count, millis, seconds};
 use super::output::to_stderr;
 use super::values::Output;
 use super::wait::{Waited, until_idle};
@@ -104,7 +104,7 @@ fn receipts_text(receipts: &[Receipt], colours: bool) -> String {
             at.clone(),
             report.target.clone(),
             report.generation.to_string(),
-            report.counts.forced.to_string(),
+            report.counts.ended().to_string(),
             evidence_epoch.to_string(),
             word.to_owned(),
         ];
@@ -246,28 +246,66 @@ fn counts_text(report: &IdleReport) -> String {
 fn receipt_text(receipt: &Receipt, explain: bool, colours: bool) -> String {
     let mut text = format!("receipt {} of {}\n", receipt.id, receipt.at);
     text += &report_text(&receipt.report, explain, colours);
+    if let Some(item) = receipt.report.evidence.iter().find(|item| item.name == "datagrams")
+        && !explain
+    {
+        let _ = writeln!(text, "  datagrams: {}", item.detail);
+    }
     let _ =
         writeln!(text, "  evidence epoch {}, boot {}\n", receipt.evidence_epoch, receipt.boot_id);
-    let right = ["OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "FORCED", "UNTRACKED"];
+    let right = ["OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "TIMED OUT", "FORCED", "UNTRACKED"];
     let mut columns = vec![("INSTANCE", Side::Left)];
     columns.extend(right.map(|name| (name, Side::Right)));
     let mut table = Table::new(&columns);
     for (id, c) in &receipt.counters {
-        let numbers =
-            [c.opened, c.adopted, c.closed_fin, c.closed_rst, c.expired, c.forced, c.untracked];
-        let cells = std::iter::once(id.clone()).chain(numbers.map(|number| number.to_string()));
+        let closed = [c.closed_fin, c.closed_rst, c.expired, c.timed_out, c.forced];
+        let numbers = [&[c.opened, c.adopted], &closed[..], &[c.untracked]].concat();
+        let cells = std::iter::once(id.clone()).chain(numbers.iter().map(ToString::to_string));
         table.row(Paint::Plain, cells.collect());
     }
     text += &table.render(colours);
+    text += &forced_text(receipt, explain, colours);
     let _ = writeln!(text, "\nhash {}", receipt.hash);
     text
 }
 
+/// What was ended on order; with `explain`, each connection.
+fn forced_text(receipt: &Receipt, explain: bool, colours: bool) -> String {
+    let Receipt { forced, forced_not_listed, .. } = receipt;
+    let all = forced.len() as u64 + forced_not_listed;
+    if all == 0 {
+        return String::new();
+    }
+    let mut text = format!("\n{} ended on order", count(all, "connection was", "connections were"));
+    if *forced_not_listed > 0 {
+        let _ = write!(text, ", {forced_not_listed} of them not listed");
+    }
+    if !explain {
+        return text + " (--explain lists them)\n";
+    }
+    let columns = ["AT", "CLIENT", "FRONTEND", "INSTANCE", "HOW"].map(|name| (name, Side::Left));
+    let more = [("LAST DATA", Side::Right), ("CLIENT END", Side::Left)];
+    let mut table = Table::new(&[&columns[..], &more].concat());
+    for flow in forced {
+        let cells = [
+            flow.at.clone(),
+            flow.client.clone(),
+            format!("{}/{}", flow.frontend, flow.protocol),
+            flow.instance.clone(),
+            flow.how.as_str().to_owned(),
+            format!("{} before", millis(flow.last_data_age_ms)),
+            flow.client_end.clone(),
+        ];
+        table.row(Paint::Plain, cells.into());
+    }
+    text + "\n" + &table.render(colours)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{not_idle, report_text};
-    use crate::api::fake::report;
-    use crate::api::types::{ErrorCode, Verdict};
+    use super::{forced_text, not_idle, report_text};
+    use crate::api::fake::{forced, report};
+    use crate::api::types::{ErrorCode, Receipt, Verdict};
 
     #[test]
     fn report_with_evidence() {
@@ -290,6 +328,36 @@ embryonic 0, active 12, half-closed 1, closing 3, expired unproven 0, untracked 
         );
         let idle = report_text(&report(Verdict::Idle), false, true);
         assert_eq!(idle, "web v1: \x1b[32midle\x1b[0m (generation 7)\n  last packet 412 ms ago\n");
+    }
+
+    #[test]
+    fn forced_connections_are_listed() {
+        let receipt = Receipt {
+            schema: 1,
+            id: 3,
+            at: String::new(),
+            boot_id: String::new(),
+            evidence_epoch: 1,
+            counters: Default::default(),
+            forced: vec![forced("198.51.100.7:40000"), forced("198.51.100.12:40001")],
+            forced_not_listed: 3,
+            report: report(Verdict::Idle),
+            hash: String::new(),
+        };
+        let brief = "\n5 connections were ended on order, 3 of them not listed \
+                     (--explain lists them)\n";
+        assert_eq!(forced_text(&receipt, false, false), brief);
+        let text = forced_text(&receipt, true, false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], "5 connections were ended on order, 3 of them not listed");
+        let head = "AT                        CLIENT               FRONTEND           \
+                    INSTANCE        HOW         LAST DATA  CLIENT END";
+        assert_eq!(lines[2], head);
+        let line = "2026-01-01T00:00:00.250Z  198.51.100.12:40001  192.0.2.10:80/tcp  \
+                    10.0.0.11:8080  reset  4 m 2 s before  unreachable";
+        assert_eq!(lines[4], line);
+        let none = Receipt { forced: Vec::new(), forced_not_listed: 0, ..receipt };
+        assert_eq!(forced_text(&none, true, false), "");
     }
 
     #[test]

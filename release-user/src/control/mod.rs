@@ -6,6 +6,7 @@ pub mod apply;
 pub mod commands;
 mod desired;
 mod encode;
+pub mod force;
 pub mod plan;
 pub mod reconcile;
 pub mod retire;

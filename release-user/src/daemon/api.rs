@@ -13,6 +13,7 @@ use crate::api::types::{
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
+use crate::control::force;
 use crate::control::state::DrainState;
 
 impl Api for Daemon {
@@ -49,6 +50,10 @@ impl Api for Daemon {
         let done = self
             .change(&request.service, |service| {
                 let target = Target::find(service, &request.target)?;
+                if drain.force.is_some() {
+                    force::possible(service, &target)?;
+                    Self::can_force(service)?;
+                }
                 commands::drain(service, &target, &drain, request.allow_empty)
             })
             .await?;

@@ -99,6 +99,8 @@ pub struct Daemon {
     pub orphans: std::sync::Mutex<super::retire::Orphans>,
     /// What is known of silent connections.
     pub prober: std::sync::Mutex<super::prober::Prober>,
+    /// Which connections that were ended on order have been written down.
+    pub recorded: std::sync::Mutex<super::forced::Recorded>,
     /// Told to stop.
     pub stop: Notify,
 }

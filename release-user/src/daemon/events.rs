@@ -72,7 +72,12 @@ impl Default for EventHub {
 
 /// Now, as RFC 3339 with milliseconds.
 pub fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    at(SystemTime::now())
+}
+
+/// A time, likewise.
+pub fn at(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// Name of an event of the packet path.

@@ -10,7 +10,7 @@ use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, Target
 use crate::config::Protocol;
 use crate::control::commands::{Target, service_mut};
 use crate::control::state::{InstanceState, ServiceState, VersionState};
-use crate::verdict::judge::{Facts, Judgement, judge};
+use crate::verdict::judge::{Datagrams, Facts, Judgement, judge};
 use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
 
@@ -191,6 +191,9 @@ impl Daemon {
         }
         let facts = self.facts(subject, samples, drain.settle(), detached, sockets)?;
         let mut report = self.report(query, subject, &facts, judge(&facts));
+        if subject.service.settings.mode.is_one_way() {
+            report.counts.destroyed = self.destroyed_of(&backends).await?;
+        }
         let live = report.counts.active;
         if live > 0 {
             let after = subject.service.settings.keepalive_only.after();
@@ -246,6 +249,7 @@ impl Daemon {
             drift: lock(&self.drifts).of(&subject.service.name),
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
+            datagrams: datagrams(&subject.service),
             sockets,
             one_way: subject.service.settings.mode.is_one_way(),
         })
@@ -302,6 +306,8 @@ impl Daemon {
             let totals = Totals::read(&self.reader, &[instance.backend])?;
             counters.insert(instance.id.clone(), totals.counters);
         }
+        let counted = report.counts.ended();
+        let (forced, forced_not_listed) = self.forced_of(&subject.backends(), counted).await?;
         let receipt = Receipt {
             schema: SCHEMA,
             id: 0,
@@ -309,6 +315,8 @@ impl Daemon {
             boot_id: boot_id_text(&meta.boot_id),
             evidence_epoch: meta.evidence_epoch,
             counters,
+            forced,
+            forced_not_listed,
             report,
             hash: String::new(),
         };
@@ -330,6 +338,16 @@ pub fn not_idle(what: &str, report: &IdleReport) -> Option<ApiError> {
     let reasons = report.reasons.join("; ");
     let text = format!("{what} {}: it is {}: {reasons}", report.target, report.verdict);
     Some(ApiError::new(code, text))
+}
+
+/// When a service's UDP flows are over, if it has any.
+fn datagrams(service: &ServiceState) -> Option<Datagrams> {
+    let flows = service.settings.conversation.tracks_flows();
+    let timeouts = service.settings.timeouts;
+    (flows && service.protocols().any(|protocol| protocol == Protocol::Udp)).then(|| Datagrams {
+        answered: timeouts.udp().get(),
+        unanswered: timeouts.unreplied().get(),
+    })
 }
 
 /// A boot id as the kernel writes it.

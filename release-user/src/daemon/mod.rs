@@ -8,6 +8,8 @@ mod core;
 mod epoch;
 mod events;
 mod explain;
+mod forced;
+mod forcing;
 mod host;
 mod idle;
 mod made;
@@ -118,6 +120,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         witnesses: Default::default(),
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
+        recorded: Default::default(),
         declines: Default::default(),
         orphans: Default::default(),
         drifts: Default::default(),

@@ -11,21 +11,34 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
 use super::core::{Daemon, lock};
+use super::forced::Ended;
+use super::forcing::{Doomed, Ending};
 use super::regularly::{Pace, REST, log_failure};
 use crate::api::types::ApiError;
 use crate::config::{KeepaliveOnly, OnKeepalive};
+use crate::control::force;
 use crate::control::state::{DrainState, State};
 use crate::kernel::Tuple;
+use crate::net::namespace::Namespace;
 use crate::probe::inject::Injector;
-use crate::probe::segment::{probe, resets};
+use crate::probe::segment::{Leg, Segment, probe};
 use crate::probe::watch::{Liveness, Rhythm, Watch};
 
 /// How often there is a look.
-const INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 /// Most connections asked in one look.
 const MOST: usize = 1000;
 /// How long an answer is good for the reaper, which looks every 5 s.
 const OF_LATE: Duration = Duration::from_secs(60);
+
+/// What a look leaves to be done.
+#[derive(Default)]
+struct Found {
+    /// Were ended on order, and are to be written down.
+    ended: Vec<Ended>,
+    /// Their instances' kernels are to end them.
+    doomed: Vec<Doomed>,
+}
 
 /// What is known of silent connections.
 #[derive(Debug)]
@@ -35,33 +48,33 @@ pub struct Prober {
     /// Those that the reaper would give up, and how they are asked.
     due: HashMap<Tuple, Rhythm>,
     /// Those that were told to end.
-    ending: HashMap<Tuple, Ending>,
+    pub(super) ending: HashMap<Tuple, Ending>,
+    /// The kernel refuses to end sockets.
+    pub(super) destroys_none: bool,
 }
 
-/// A connection that was told to end.
+/// Both ends of a flow.
 #[derive(Clone, Copy, Debug)]
-struct Ending {
-    tag: u32,
-    told: Instant,
-    times: u32,
+pub(super) struct Legs {
+    /// The instance's.
+    pub server: Leg,
+    /// The client's.
+    pub client: Leg,
 }
 
 /// What to do about the connections of one instance.
-#[derive(Clone, Copy)]
-struct Orders {
-    rhythm: Option<Rhythm>,
+pub(super) struct Orders {
+    /// The instance's id.
+    pub instance: String,
+    /// They are asked, if silent.
+    pub rhythm: Option<Rhythm>,
     /// All are to end, that many a second.
-    force: Option<u32>,
+    pub force: Option<u32>,
     /// Those without data for so long are to end.
-    reset_after: Option<Duration>,
+    pub reset_after: Option<Duration>,
+    /// Where its sockets are, if that is on this host.
+    pub place: Option<Namespace>,
 }
-
-/// Connections without data that are ended a second.
-const RESETS: u32 = 100;
-
-/// Attempts to end a connection, a second apart: each has newer numbers.
-const ENDINGS: u32 = 10;
-const BETWEEN_ENDINGS: Duration = Duration::from_secs(1);
 
 impl Prober {
     /// Opens its sockets.
@@ -69,8 +82,13 @@ impl Prober {
     /// # Errors
     /// The kernel's.
     pub fn open() -> std::io::Result<Self> {
-        let (watches, due, ending) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Ok(Self { injector: Injector::open()?, watches, due, ending })
+        Ok(Self {
+            injector: Injector::open()?,
+            watches: HashMap::new(),
+            due: HashMap::new(),
+            ending: HashMap::new(),
+            destroys_none: false,
+        })
     }
 
     /// What is known of the client's and the server's end.
@@ -78,6 +96,14 @@ impl Prober {
         let watch = self.watches.get(tuple).filter(|watch| watch.is_about(word));
         watch
             .map_or_else(Default::default, |watch| (watch.end(End::Client), watch.end(End::Server)))
+    }
+
+    /// Sends a segment.
+    pub(super) fn send(&self, segment: &Segment) {
+        if let Err(error) = self.injector.send(segment) {
+            // No route to a client that is gone: it stays unreachable.
+            log::debug!("{}: {error}", segment.destination);
+        }
     }
 
     /// Whether the reaper may give up a connection that has been silent too long: one that was asked
@@ -98,30 +124,42 @@ impl Daemon {
         let mut pace = Pace::new(INTERVAL, REST);
         loop {
             pace.next().await;
-            log_failure(self.probe().await);
+            let orders = orders(&self.state().await);
+            let found = self.look_at_silent(&orders);
+            // The kernels of instances take their own time.
+            pace.worked();
+            log_failure(self.follow_up(found).await);
         }
     }
 
-    async fn probe(&self) -> Result<(), ApiError> {
-        let state = self.state().await;
-        let orders = orders(&state);
+    async fn follow_up(&self, found: Result<Found, ApiError>) -> Result<(), ApiError> {
+        let Found { ended, doomed } = found?;
+        self.record(&ended).await?;
+        self.destroy(doomed).await
+    }
+
+    /// Looks at all connections that there is something to do about, and does it.
+    fn look_at_silent(&self, orders: &HashMap<u32, Orders>) -> Result<Found, ApiError> {
+        let mut ended = Vec::new();
         let mut prober = lock(&self.prober);
         let waits = prober.watches.values().any(Watch::is_asking) || !prober.ending.is_empty();
         if orders.is_empty() && prober.due.is_empty() && !waits {
             let now = Instant::now();
             prober.watches.retain(|_, watch| watch.settled_within(OF_LATE, now));
-            return Ok(());
+            return Ok(Found::default());
         }
         let mut silent = Vec::new();
         self.reader.walk_flows(|tuple, flow| {
             let wanted = orders.contains_key(&flow.backend) || prober.due.contains_key(tuple);
             if wanted && tuple.proto == IPPROTO_TCP && FlowWord(flow.state).is_live() {
                 silent.push((*tuple, *flow));
+            } else if self.is_unrecorded(tuple, flow) {
+                ended.push(Ended::new(tuple, flow, &prober));
             }
         })?;
         let now = self.jiffies()?;
-        self.ask(&mut prober, &orders, &silent, now)?;
-        self.force(&mut prober, &orders, &silent)?;
+        self.ask(&mut prober, orders, &silent, now)?;
+        let doomed = self.force(&mut prober, orders, &silent)?;
         let known: HashMap<&Tuple, FlowWord> =
             silent.iter().map(|(tuple, flow)| (tuple, FlowWord(flow.state))).collect();
         let lives = |tuple: &Tuple, tag: u32| known.get(tuple).is_some_and(|w| w.tag() == tag);
@@ -137,7 +175,7 @@ impl Daemon {
         due.retain(|tuple, _| {
             known.contains_key(tuple) && !watches.get(tuple).is_some_and(Watch::is_resting)
         });
-        Ok(())
+        Ok(Found { ended, doomed })
     }
 
     /// Takes the marks off flows that are none of our business any more: their instance takes new
@@ -189,80 +227,20 @@ impl Daemon {
             let tuples: Vec<Tuple> = flows.iter().map(|(tuple, _)| *tuple).collect();
             let marked = self.programs.mark(&tuples, Marks(marks))?;
             for (tuple, flow) in flows.iter().filter(|(tuple, _)| marked.contains(tuple)) {
-                let Some((server, client)) = self.ends(tuple, flow)? else { continue };
+                let Some(legs) = self.legs(tuple, flow)? else { continue };
                 if Marks(marks).has(Marks::ASKED_SERVER) {
-                    send(&prober.injector, &probe(flow, End::Server, server));
+                    prober.send(&probe(flow, End::Server, legs.server));
                 }
                 if Marks(marks).has(Marks::ASKED_CLIENT) {
-                    send(&prober.injector, &probe(flow, End::Client, client));
+                    prober.send(&probe(flow, End::Client, legs.client));
                 }
             }
         }
         Ok(())
     }
 
-    /// Ends connections, those without a reachable client first, then those whose last data is the
-    /// oldest. The instance gets a RST, and at once the question whether it has the connection: its
-    /// own RST then closes the flow, and is what the client gets. So nothing is called ended that
-    /// the instance still has.
-    fn force(
-        &self,
-        prober: &mut Prober,
-        orders: &HashMap<u32, Orders>,
-        silent: &[(Tuple, Flow)],
-    ) -> Result<(), ApiError> {
-        let (now, jiffies) = (Instant::now(), self.jiffies()?);
-        let mut rate = 0;
-        let mut next: Vec<&(Tuple, Flow)> = Vec::new();
-        for entry in silent {
-            let Some(order) = orders.get(&entry.1.backend) else { continue };
-            let without_data = self.clock.age(entry.1.last_data, jiffies);
-            let most = match (order.force, order.reset_after) {
-                (Some(most), _) => most,
-                (None, Some(after)) if without_data >= after => RESETS,
-                _ => continue,
-            };
-            rate = rate.max(most);
-            let told = prober.ending.get(&entry.0).filter(|ending| {
-                ending.tag == FlowWord(entry.1.state).tag()
-                    && (ending.times >= ENDINGS
-                        || now.saturating_duration_since(ending.told) < BETWEEN_ENDINGS)
-            });
-            if told.is_none() {
-                next.push(entry);
-            }
-        }
-        next.sort_by_key(|(tuple, flow)| {
-            let (client, _) = prober.ends(tuple, FlowWord(flow.state));
-            let silence = self.clock.age(flow.last_data, jiffies);
-            (client != Liveness::Unreachable, std::cmp::Reverse(silence))
-        });
-        next.truncate(per_look(rate));
-        let tuples: Vec<Tuple> = next.iter().map(|(tuple, _)| *tuple).collect();
-        let marked = self.programs.mark(&tuples, Marks::FORCED.with(Marks::ASKED_SERVER))?;
-        for (tuple, flow) in next {
-            if !marked.contains(tuple) {
-                continue;
-            }
-            let Some((server, _)) = self.ends(tuple, flow)? else { continue };
-            for reset in resets(flow, End::Server, server) {
-                send(&prober.injector, &reset);
-            }
-            send(&prober.injector, &probe(flow, End::Server, server));
-            let tag = FlowWord(flow.state).tag();
-            let ending = prober.ending.entry(*tuple).or_insert(Ending { tag, told: now, times: 0 });
-            *ending = Ending { tag, told: now, times: ending.times + 1 };
-        }
-        Ok(())
-    }
-
-    /// For each end of a flow: its peer as it knows it, and the end. Server first.
-    #[expect(clippy::type_complexity, reason = "two pairs of sockets")]
-    fn ends(
-        &self,
-        tuple: &Tuple,
-        flow: &Flow,
-    ) -> Result<Option<((SocketAddr, SocketAddr), (SocketAddr, SocketAddr))>, ApiError> {
+    /// Both ends of a flow. None if what stands for the client is not known any more.
+    pub(super) fn legs(&self, tuple: &Tuple, flow: &Flow) -> Result<Option<Legs>, ApiError> {
         let backend = self.reader.backend(flow.backend)?;
         let instance = match tuple.client.ip() {
             IpAddr::V4(_) => backend.endpoint::<Be32>(tuple.proto).socket(),
@@ -280,20 +258,10 @@ impl Daemon {
             let Some(source) = source else { return Ok(None) };
             peer = SocketAddr::new(source, snat.port.get());
         }
-        Ok(Some(((peer, instance), (tuple.frontend, tuple.client))))
-    }
-}
-
-/// How many connections one look may end.
-fn per_look(rate: u32) -> usize {
-    let looks = (Duration::from_secs(1).as_millis() / INTERVAL.as_millis()) as u32;
-    rate.div_ceil(looks) as usize
-}
-
-fn send(injector: &Injector, segment: &crate::probe::segment::Segment) {
-    if let Err(error) = injector.send(segment) {
-        // No route to a client that is gone: it stays unreachable.
-        log::debug!("{}: {error}", segment.destination);
+        Ok(Some(Legs {
+            server: Leg { peer, end: instance },
+            client: Leg { peer: tuple.frontend, end: tuple.client },
+        }))
     }
 }
 
@@ -302,18 +270,22 @@ fn orders(state: &State) -> HashMap<u32, Orders> {
     let mut orders = HashMap::new();
     for service in &state.services {
         let settings = &service.settings;
-        if settings.mode.is_one_way() || !settings.conversation.tracks_flows() {
+        let one_way = settings.mode.is_one_way();
+        if !settings.conversation.tracks_flows() {
             continue;
         }
-        let rhythm = settings.probes.enabled().then(|| settings.probes.rhythm());
+        let rhythm = (settings.probes.enabled() && !one_way).then(|| settings.probes.rhythm());
         for version in &service.versions {
             for instance in &version.instances {
                 let drain = instance.drain.as_ref().or(version.drain.as_ref());
                 let closed = !version.open() || !instance.in_ring();
-                let force = drain.and_then(forced);
-                let reset_after = drain.and_then(|_| reset_after(settings.keepalive_only));
-                let order = Orders { rhythm, force, reset_after };
+                let place = force::place(settings.mode, instance);
+                let force = drain.and_then(forced).filter(|_| !one_way || place.is_some());
+                let reset_after =
+                    drain.filter(|_| !one_way).and_then(|_| reset_after(settings.keepalive_only));
                 if closed && (rhythm.is_some() || force.is_some() || reset_after.is_some()) {
+                    let instance_id = instance.id.clone();
+                    let order = Orders { instance: instance_id, rhythm, force, reset_after, place };
                     orders.insert(instance.backend, order);
                 }
             }

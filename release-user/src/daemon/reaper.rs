@@ -8,6 +8,7 @@ use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
 use super::core::{Daemon, lock};
+use super::forced::Ended;
 use crate::api::types::ApiError;
 use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
@@ -34,6 +35,18 @@ struct Work {
     flows: HashMap<u32, Vec<Tuple>>,
     embryos: HashMap<u32, Vec<Tuple>>,
     sessions: HashMap<u32, Vec<SessionAt>>,
+    /// Flows that were ended on order, to be written down before they may go.
+    forced: Vec<Ended>,
+}
+
+impl Work {
+    /// What could not be written down stays in its table.
+    fn keep_forced(&mut self) {
+        let kept: HashSet<Tuple> = self.forced.iter().map(Ended::tuple).collect();
+        for tuples in self.flows.values_mut() {
+            tuples.retain(|tuple| !kept.contains(tuple));
+        }
+    }
 }
 
 /// How long an instance's flows are kept.
@@ -50,7 +63,11 @@ impl Daemon {
     /// The kernel's.
     pub async fn reap(&self) -> Result<usize, ApiError> {
         let limits = self.timeouts().await;
-        let work = self.find_work(&limits)?;
+        let mut work = self.find_work(&limits)?;
+        if let Err(error) = self.record(&work.forced).await {
+            log::error!("{error}");
+            work.keep_forced();
+        }
         let linger = self.clock.jiffies(LINGER);
         for (limit, tuples) in work.embryos {
             self.programs.reap(reap_op::EMBRYOS, &tuples, limit, limit)?;
@@ -128,6 +145,9 @@ impl Daemon {
         })?;
         self.reader.walk_flows(|at, flow| {
             let word = FlowWord(flow.state);
+            if self.is_unrecorded(at, flow) {
+                work.forced.push(Ended::new(at, flow, &lock(&self.prober)));
+            }
             // An instance nobody knows: nothing can be said for its flows.
             let known = limits.get(&flow.backend);
             let limit =
@@ -216,6 +236,8 @@ impl Daemon {
             return Ok(());
         }
         renumber(&mut next, &core.state);
+        let ids: Vec<u32> = freed.iter().map(|(_, instance)| instance.backend).collect();
+        self.forget_forced(&mut core, &ids)?;
         tokio::task::block_in_place(|| core.replace_state(next))?;
         for (service, instance) in freed {
             apply::free_backend(&mut core.maps, instance.backend)?;

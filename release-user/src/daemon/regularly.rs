@@ -14,6 +14,7 @@ pub struct Pace {
     interval: Interval,
     rest: u32,
     began: Option<Instant>,
+    took: Option<Duration>,
 }
 
 impl Pace {
@@ -21,16 +22,20 @@ impl Pace {
     pub fn new(period: Duration, rest: u32) -> Self {
         let mut interval = interval(period);
         interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Self { interval, rest, began: None }
+        Self { interval, rest, began: None, took: None }
     }
 
     /// Waits until it is time; the first time is now.
     pub async fn next(&mut self) {
-        if let Some(began) = self.began {
-            sleep(began.elapsed() * self.rest).await;
-        }
+        self.worked();
+        sleep(self.took.take().unwrap_or_default() * self.rest).await;
         self.interval.tick().await;
         self.began = Some(Instant::now());
+    }
+
+    /// What is done from here on is not counted as work.
+    pub fn worked(&mut self) {
+        self.took = self.took.or(self.began.map(|began| began.elapsed()));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::control::state::{InstanceState, ServiceState};
 use crate::net::namespace::Namespace;
 use crate::sockets::agent::client::{AgentClient, AgentError};
 use crate::sockets::agent::tls;
-use crate::sockets::{AskError, Question, Summary, Target, ask};
+use crate::sockets::{AskError, Question, Summary, Target, ask, namespace_of};
 use crate::verdict::sockets::{Answer, Proof, Sockets};
 
 /// Whoever can be asked, and what they said before.
@@ -119,9 +119,7 @@ fn question(service: &ServiceState, addr: SocketAddr) -> Question {
 fn name(place: &Place) -> String {
     match place {
         Place::Agent(address) => format!("agent {address}"),
-        Place::Netns(name) => Namespace::Named(name.clone()).to_string(),
-        Place::PidFile(path) => Namespace::PidFile(path.clone()).to_string(),
-        Place::Host | Place::None => Namespace::Own.to_string(),
+        place => namespace_of(place).unwrap_or_default().to_string(),
     }
 }
 
@@ -142,9 +140,7 @@ impl Witnesses {
         let began = Instant::now();
         let found = match place {
             Place::Agent(address) => self.ask_agent(address.socket(), question).await,
-            Place::Netns(name) => here(Namespace::Named(name.clone()), question.clone()).await,
-            Place::PidFile(path) => here(Namespace::PidFile(path.clone()), question.clone()).await,
-            Place::Host | Place::None => here(Namespace::Own, question.clone()).await,
+            place => here(namespace_of(place).unwrap_or_default(), question.clone()).await,
         };
         let answer = match found {
             Err(Failed::NotHere(address)) if *by_default => Answer::Elsewhere(address.to_string()),

@@ -26,6 +26,15 @@ pub struct Segment {
     pub reset: bool,
 }
 
+/// An end of a flow, and its peer as that end knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// The peer, in whose name segments are sent.
+    pub peer: SocketAddr,
+    /// The end, which gets them.
+    pub end: SocketAddr,
+}
+
 /// What one end of a flow has said so far: what a segment in its name must agree with.
 #[derive(Clone, Copy, Debug)]
 struct Said {
@@ -63,12 +72,12 @@ const fn peer(end: End) -> End {
     }
 }
 
-/// The probe of an end, in the name of its peer. `ends`: the peer as that end knows it, and the end.
-pub fn probe(flow: &Flow, of: End, (source, destination): (SocketAddr, SocketAddr)) -> Segment {
+/// The probe of an end, in the name of its peer.
+pub fn probe(flow: &Flow, of: End, leg: Leg) -> Segment {
     let said = Said::by(flow, peer(of));
     Segment {
-        source,
-        destination,
+        source: leg.peer,
+        destination: leg.end,
         seq: said.next.wrapping_sub(1),
         ack: said.ack,
         window: said.window,
@@ -79,18 +88,21 @@ pub fn probe(flow: &Flow, of: End, (source, destination): (SocketAddr, SocketAdd
 /// RSTs to an end, in the name of its peer. It accepts the one whose number is the next that it
 /// expects (RFC 5961 §3.2): the next that the peer will send, unless something was lost between
 /// here and there; then the one that it last asked for.
-pub fn resets(
-    flow: &Flow,
-    to: End,
-    (source, destination): (SocketAddr, SocketAddr),
-) -> Vec<Segment> {
+pub fn resets(flow: &Flow, to: End, leg: Leg) -> Vec<Segment> {
     let said = Said::by(flow, peer(to));
     let mut numbers = vec![said.next];
     let asked_for = side(flow, to).ack;
     if asked_for != said.next {
         numbers.push(asked_for);
     }
-    let reset = |seq| Segment { source, destination, seq, ack: said.ack, window: 0, reset: true };
+    let reset = |seq| Segment {
+        source: leg.peer,
+        destination: leg.end,
+        seq,
+        ack: said.ack,
+        window: 0,
+        reset: true,
+    };
     numbers.into_iter().map(reset).collect()
 }
 
@@ -132,15 +144,15 @@ mod tests {
         }
     }
 
-    fn ends() -> (SocketAddr, SocketAddr) {
-        ("198.51.100.7:40000".parse().unwrap(), "10.0.0.1:80".parse().unwrap())
+    fn leg() -> Leg {
+        Leg { peer: "198.51.100.7:40000".parse().unwrap(), end: "10.0.0.1:80".parse().unwrap() }
     }
 
     #[test]
     fn probes_are_one_below_what_comes_next() {
-        let probe = probe(&flow(), End::Server, ends());
+        let probe = probe(&flow(), End::Server, leg());
         assert_eq!((probe.seq, probe.ack, probe.window), (999, 5000, 502));
-        let probe = super::probe(&flow(), End::Client, ends());
+        let probe = super::probe(&flow(), End::Client, leg());
         assert_eq!((probe.seq, probe.ack, probe.window), (4999, 990, 64));
     }
 
@@ -148,26 +160,28 @@ mod tests {
     fn a_fin_takes_a_number() {
         let mut flow = flow();
         flow.state = FlowWord(flow.state).with_fin_seen(End::Client).0;
-        assert_eq!(probe(&flow, End::Server, ends()).seq, 1000);
-        assert_eq!(resets(&flow, End::Server, ends())[0].seq, 1001);
+        assert_eq!(probe(&flow, End::Server, leg()).seq, 1000);
+        assert_eq!(resets(&flow, End::Server, leg())[0].seq, 1001);
     }
 
     #[test]
     fn resets_have_both_numbers_that_may_be_expected() {
         let numbers: Vec<u32> =
-            resets(&flow(), End::Server, ends()).iter().map(|segment| segment.seq).collect();
+            resets(&flow(), End::Server, leg()).iter().map(|segment| segment.seq).collect();
         assert_eq!(numbers, [1000, 990]);
         let numbers: Vec<u32> =
-            resets(&flow(), End::Client, ends()).iter().map(|segment| segment.seq).collect();
+            resets(&flow(), End::Client, leg()).iter().map(|segment| segment.seq).collect();
         assert_eq!(numbers, [5000]);
     }
 
     #[test]
     fn packets_are_whole() {
-        let six = ("[2001:db8::7]:40000".parse().unwrap(), "[fd00::1]:80".parse().unwrap());
-        for ends in [ends(), six] {
-            for segment in
-                [probe(&flow(), End::Server, ends), resets(&flow(), End::Server, ends)[0]]
+        let six = Leg {
+            peer: "[2001:db8::7]:40000".parse().unwrap(),
+            end: "[fd00::1]:80".parse().unwrap(),
+        };
+        for leg in [leg(), six] {
+            for segment in [probe(&flow(), End::Server, leg), resets(&flow(), End::Server, leg)[0]]
             {
                 let packet = segment.packet().unwrap();
                 let sliced = SlicedPacket::from_ip(&packet).unwrap();
@@ -177,7 +191,7 @@ mod tests {
                 assert_eq!((tcp.ack(), tcp.rst(), tcp.syn()), (true, segment.reset, false));
             }
         }
-        let mixed = (ends().0, six.1);
+        let mixed = Leg { end: six.end, ..leg() };
         assert_eq!(probe(&flow(), End::Server, mixed).packet(), None);
     }
 }

@@ -28,7 +28,8 @@ const TRIES: usize = 3;
 pub(super) const ALL_TCP: u32 = 0x1fff;
 /// Listeners.
 pub(super) const LISTEN: u32 = 1 << 10;
-const TIME_WAIT: u32 = 1 << 6;
+/// What is left of connections that have ended.
+pub(super) const TIME_WAIT: u32 = 1 << 6;
 
 /// Why nothing is known.
 #[derive(Debug, thiserror::Error)]

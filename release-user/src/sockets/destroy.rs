@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
-use super::ask::{ALL_TCP, LISTEN, list};
+use super::ask::{ALL_TCP, LISTEN, TIME_WAIT, list};
 use super::diag::{Message, Request};
 use super::summary::Target;
 use crate::config::Protocol;
@@ -33,7 +33,8 @@ pub enum DestroyError {
     Kernel(ExchangeError),
 }
 
-/// Ends the one connection in `namespace` that has these ends; never a listener.
+/// Ends the one connection in `namespace` that has these ends; never a listener, nor what is left of
+/// a connection that has ended.
 ///
 /// # Errors
 /// There is none, or the kernel does not do it.
@@ -46,17 +47,55 @@ pub fn destroy(
     let target = Target { address: local, protocol };
     namespace
         .run(|| {
-            let found = list(&target, ALL_TCP & !LISTEN, Some(remote.port()))?;
+            let found = list(&target, ALL_TCP & !LISTEN & !TIME_WAIT, Some(remote.port()))?;
             let is_it = |end: SocketAddr| (end.ip().to_canonical(), end.port());
             let found = found.iter().find(|found| is_it(found.remote) == is_it(remote));
             let found = found.ok_or(ExchangeError::Refused(Errno::ENOENT))?;
-            let request = Message::Request(Request::destroy(protocol.number(), found));
-            exchange(SockProtocol::NetlinkSockDiag, request, ACKNOWLEDGE).map(drop)
+            request(Request::destroy(protocol.number(), found))
         })?
-        .map_err(|error| match error {
-            ExchangeError::Refused(Errno::ENOENT | Errno::ESTALE) => DestroyError::NoSuchSocket,
-            ExchangeError::Refused(Errno::EOPNOTSUPP) => DestroyError::Unsupported,
-            ExchangeError::Refused(Errno::EPERM | Errno::EACCES) => DestroyError::NotAllowed,
-            error => DestroyError::Kernel(error),
-        })
+        .map_err(DestroyError::from)
+}
+
+/// Whether this kernel ends TCP sockets.
+///
+/// # Errors
+/// Why not.
+pub fn is_supported() -> Result<(), DestroyError> {
+    match request(Request::destroy_nothing(Protocol::Tcp.number())).map_err(DestroyError::from) {
+        Ok(()) | Err(DestroyError::NoSuchSocket) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn request(request: Request) -> Result<(), ExchangeError> {
+    exchange(SockProtocol::NetlinkSockDiag, Message::Request(request), ACKNOWLEDGE).map(drop)
+}
+
+impl From<ExchangeError> for DestroyError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Refused(Errno::ENOENT | Errno::ESTALE) => Self::NoSuchSocket,
+            ExchangeError::Refused(Errno::EOPNOTSUPP) => Self::Unsupported,
+            ExchangeError::Refused(Errno::EPERM | Errno::EACCES) => Self::NotAllowed,
+            error => Self::Kernel(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel that knows the request looks for the socket first; both answers say what they are.
+    #[test]
+    fn asking_whether_it_can_ends_nothing() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        match is_supported() {
+            Ok(()) | Err(DestroyError::Unsupported) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(listener.accept().is_ok());
+        assert!(client.take_error().unwrap().is_none());
+    }
 }

@@ -129,8 +129,16 @@ impl Request {
     /// listener instead, if the connection is gone meanwhile.
     pub fn destroy(protocol: u8, found: &Found) -> Self {
         let family = if found.local.is_ipv4() { INET } else { INET6 };
-        let states = u32::MAX;
-        let header = Header { family, protocol, extensions: 0, pad: 0, states, id: found.id };
+        Self::end(family, protocol, found.id)
+    }
+
+    /// The end of a socket that cannot be there: tells whether the kernel knows the request.
+    pub fn destroy_nothing(protocol: u8) -> Self {
+        Self::end(INET, protocol, SocketId::default())
+    }
+
+    fn end(family: Af, protocol: u8, id: SocketId) -> Self {
+        let header = Header { family, protocol, extensions: 0, pad: 0, states: u32::MAX, id };
         Self { message_type: DESTROY, header, filter: Vec::new() }
     }
 }

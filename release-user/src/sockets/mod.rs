@@ -10,6 +10,19 @@ pub mod destroy;
 pub mod diag;
 pub mod summary;
 
+use crate::config::Sockets as Place;
+use crate::net::namespace::Namespace;
+
 pub use ask::{AskError, ask};
 pub use destroy::{DestroyError, destroy};
 pub use summary::{Peer, Question, State, Summary, Target};
+
+/// The network namespace of this host that a place is, if it is one.
+pub fn namespace_of(place: &Place) -> Option<Namespace> {
+    match place {
+        Place::Host => Some(Namespace::Own),
+        Place::Netns(name) => Some(Namespace::Named(name.clone())),
+        Place::PidFile(path) => Some(Namespace::PidFile(path.clone())),
+        Place::Agent(_) | Place::None => None,
+    }
+}

@@ -5,7 +5,7 @@ mod sqlite;
 
 pub use sqlite::SqliteStore;
 
-use crate::api::types::Receipt;
+use crate::api::types::{ForcedFlow, Receipt};
 use crate::control::state::ServiceState;
 
 /// Why the store failed.
@@ -16,6 +16,17 @@ pub struct StoreError {
     pub path: std::path::PathBuf,
     /// The cause.
     pub why: String,
+}
+
+/// A connection that was ended on the operator's order, and what tells it from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forced {
+    /// Index of its instance in the maps.
+    pub backend: u32,
+    /// Of the table's entry: the next connection of the same ends has another.
+    pub tag: u32,
+    /// What is told of it.
+    pub flow: ForcedFlow,
 }
 
 /// A service's state is one document, replaced whole: a crash leaves the old one or the new one.
@@ -34,6 +45,19 @@ pub trait Store: Send {
     fn add_receipt(&mut self, receipt: Receipt) -> Result<Receipt, StoreError>;
     /// Receipts of a service, newest first.
     fn receipts(&self, service: &str) -> Result<Vec<Receipt>, StoreError>;
+    /// Writes connections down that were ended on order, those alone that are not there yet; of
+    /// those that the tables count, no more than [`MOST_FORCED`](crate::api::types::MOST_FORCED) of
+    /// an instance. Says of each whether it is new. What was written in other evidence epochs is
+    /// forgotten.
+    fn add_forced(&mut self, epoch: u32, forced: &[Forced]) -> Result<Vec<bool>, StoreError>;
+    /// Those of some instances, the oldest first.
+    fn forced(&self, epoch: u32, backends: &[u32]) -> Result<Vec<ForcedFlow>, StoreError>;
+    /// How many of those have their socket destroyed.
+    fn destroyed(&self, epoch: u32, backends: &[u32]) -> Result<u64, StoreError>;
+    /// Forgets some: they were not ended after all.
+    fn remove_forced(&mut self, epoch: u32, forced: &[Forced]) -> Result<(), StoreError>;
+    /// Forgets those of instances that are no more: their ids will be others'.
+    fn forget_forced(&mut self, backends: &[u32]) -> Result<(), StoreError>;
     /// A setting of the daemon's own, e.g. what it found before it changed the host.
     fn note(&self, key: &str) -> Result<Option<String>, StoreError>;
     /// Writes or (`None`) forgets a setting.

@@ -40,17 +40,31 @@ pub struct Facts {
     pub one_way: bool,
     /// Whether all its flows are TCP.
     pub tcp_only: bool,
+    /// When datagram flows are over; `None` if it has none.
+    pub datagrams: Option<Datagrams>,
     /// What its sockets say; `None` if nobody is asked.
     pub sockets: Option<Sockets>,
 }
 
+/// Silence after which a UDP flow is over: datagrams have no other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// That the instance has answered.
+    pub answered: Duration,
+    /// That it has not.
+    pub unanswered: Duration,
+}
+
+/// The item of flows that ended by a timer which proves nothing: TCP alone has those.
+const EXPIRED: &str = "expired-unproven";
+
 impl Facts {
-    /// Whether the sockets answer doubts about connections that the tables do not know. What is not
-    /// known of them is a doubt of its own.
-    fn answered(&self) -> Option<Result<(), String>> {
+    /// Whether the sockets answer doubts about connections that the tables do not know, those of TCP
+    /// alone with `tcp`. What is not known of them is a doubt of its own.
+    fn answered(&self, tcp: bool) -> Option<Result<(), String>> {
         let told = |sockets: &&Sockets| sockets.asked() && sockets.unknown().is_none();
         let sockets = self.sockets.as_ref().filter(told)?;
-        Some(sockets.answer_doubts(self.tcp_only, self.quiet))
+        Some(sockets.answer_doubts(self.tcp_only || tcp, self.quiet))
     }
 
     /// Whether flows that the table has live are over. Only where closes do not pass here: else the
@@ -95,7 +109,8 @@ impl Collector {
         if ok {
             return self.item(name, true, detail, Against::Said, reason);
         }
-        match facts.answered() {
+        // Datagrams do not expire, they time out.
+        match facts.answered(name == EXPIRED) {
             Some(Ok(())) => {
                 let detail = format!("{detail}; answered by the sockets");
                 self.item(name, true, detail, Against::Said, reason);
@@ -211,9 +226,11 @@ pub fn judge(facts: &Facts) -> Judgement {
             half_closed: flows.half_closed,
             closing: flows.closing,
             expired_unproven: counters.expired,
+            timed_out: counters.timed_out,
             untracked: counters.untracked,
             evicted,
             forced: counters.forced,
+            destroyed: 0,
         },
     }
 }
@@ -310,8 +327,11 @@ fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
         format!("the service's gauge is off by {off} from the flow table"),
     );
     let counters = &facts.after.counters;
+    if let Some(detail) = datagrams(facts) {
+        out.item("datagrams", true, detail, Against::Said, String::new());
+    }
     out.doubt(
-        "expired-unproven",
+        EXPIRED,
         facts,
         counters.expired == 0,
         plural(counters.expired, "flow"),
@@ -331,6 +351,21 @@ fn accounting(facts: &Facts, evicted: u64, out: &mut Collector) {
         evicted.to_string(),
         format!("{evicted} of its handshakes were evicted from their table"),
     );
+}
+
+/// How its datagram flows ended.
+fn datagrams(facts: &Facts) -> Option<String> {
+    let Datagrams { answered, unanswered } = facts.datagrams?;
+    let flows = plural(facts.after.counters.timed_out, "flow");
+    let (answered, unanswered) = (answered.as_secs_f64(), unanswered.as_secs_f64());
+    Some(if facts.one_way {
+        format!("{flows} ended by the timeout of {answered} s; the instance may still send")
+    } else {
+        format!(
+            "{flows} ended by the timeout of {answered} s ({unanswered} s unanswered), which is \
+             the definition for datagrams"
+        )
+    })
 }
 
 #[cfg(test)]

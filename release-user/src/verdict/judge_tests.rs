@@ -42,6 +42,7 @@ fn idle() -> Facts {
         detached: Vec::new(),
         one_way: false,
         tcp_only: true,
+        datagrams: None,
         sockets: None,
     }
 }
@@ -157,12 +158,50 @@ fn sockets_answer_doubts_about_unknown_connections() {
         assert_eq!(answered.verdict, Verdict::Idle, "{name}: {:?}", answered.reasons);
         let detail = &item(&answered, name).detail;
         assert!(detail.ends_with("answered by the sockets"), "{name}: {detail}");
-        // Where UDP is among it, sockets prove nothing.
+        // Where UDP is among it, sockets prove nothing; but no UDP flow expires.
         let udp = judge(sockets(0), false);
-        assert_eq!(udp.verdict, Verdict::Unknown, "{name}");
-        assert!(udp.reasons[0].contains("do not answer it: UDP"), "{name}: {:?}", udp.reasons);
+        if *name == "expired-unproven" {
+            assert_eq!(udp.verdict, Verdict::Idle, "{name}: {:?}", udp.reasons);
+        } else {
+            assert_eq!(udp.verdict, Verdict::Unknown, "{name}");
+            let reason = &udp.reasons[0];
+            assert!(reason.contains("do not answer it: UDP"), "{name}: {reason}");
+        }
         assert_eq!(judge(sockets(1), true).verdict, Verdict::Busy, "{name}");
     }
+}
+
+/// A timeout is how datagrams end, where both directions are seen; TCP's proves nothing beside it.
+#[test]
+fn datagrams_end_by_their_timeout() {
+    let udp = |change: fn(&mut Facts)| {
+        with(|facts| {
+            let answered = Duration::from_secs(180);
+            let unanswered = Duration::from_millis(1500);
+            facts.datagrams = Some(Datagrams { answered, unanswered });
+            facts.tcp_only = false;
+            for totals in facts.samples.iter_mut().chain([&mut facts.after]) {
+                totals.counters.closed_fin -= 3;
+                totals.counters.timed_out += 3;
+            }
+            change(facts);
+        })
+    };
+    let judgement = udp(|_| ());
+    assert_eq!(judgement.verdict, Verdict::Idle, "{:?}", judgement.reasons);
+    assert_eq!(judgement.counts.timed_out, 3);
+    let said = "3 flows ended by the timeout of 180 s (1.5 s unanswered), which is the definition \
+                for datagrams";
+    assert_eq!(item(&judgement, "datagrams").detail, said);
+    let mixed = udp(expired);
+    assert_eq!(mixed.verdict, Verdict::Unknown);
+    assert_eq!(mixed.reasons, ["1 flow ended by a timer, which proves no close"]);
+    assert_eq!((mixed.counts.expired_unproven, mixed.counts.timed_out), (1, 3));
+    let one_way = udp(|facts| facts.one_way = true);
+    assert_eq!(one_way.verdict, Verdict::Unknown);
+    let said = "3 flows ended by the timeout of 180 s; the instance may still send";
+    assert_eq!(item(&one_way, "datagrams").detail, said);
+    assert!(judge(&idle()).evidence.iter().all(|item| item.name != "datagrams"));
 }
 
 /// Other doubts are none of the sockets' business.

@@ -127,8 +127,10 @@ web v1: idle (generation 7)
   last packet 412 ms ago
   evidence epoch 1, boot b00t
 
-INSTANCE        OPENED  ADOPTED  FIN  RST  EXPIRED  FORCED  UNTRACKED
-10.0.0.11:8080     991        0    0    0        0       0          0
+INSTANCE        OPENED  ADOPTED  FIN  RST  EXPIRED  TIMED OUT  FORCED  UNTRACKED
+10.0.0.11:8080     991        0    0    0        0          0       0          0
+
+3 connections were ended on order, 2 of them not listed (--explain lists them)
 
 hash 00ff
 ",
