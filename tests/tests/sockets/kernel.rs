@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use release_tests::cases::say;
 use release_tests::netns::{Netns, Receiving, VethEnd, veth};
 use release_tests::scenario::{DEADLINE, eventually};
 use release_user::config::Protocol;
@@ -118,7 +119,7 @@ fn one_socket_is_ended_and_no_other() {
         let remote = doomed.local_addr().unwrap();
         let end = || destroy(&pair.there(), Protocol::Tcp, at(port), remote);
         match end() {
-            Err(error @ DestroyError::Unsupported) => return eprintln!("skipped: {error}"),
+            Err(error @ DestroyError::Unsupported) => return say(format_args!("one_socket_is_ended: {error}")),
             result => result.unwrap(),
         }
         assert_eq!(words(&pair.there(), port), "1 socket remains: 1 ESTABLISHED");

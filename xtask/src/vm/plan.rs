@@ -24,6 +24,9 @@ pub const TESTS: &[GuestTest] = &[
     // Daemon, XDP on veth and programs on what the host sends, between real sockets: every mode,
     // tunnels into the kernel's own devices.
     GuestTest { program: "kernel_modes", filter: "", environment: &[] },
+    // What the kernel tells of sockets in other namespaces, and whether it ends one.
+    GuestTest { program: "sockets", filter: "sockets_of_another_namespace", environment: &[] },
+    GuestTest { program: "sockets", filter: "one_socket_is_ended", environment: &[] },
 ];
 
 /// Programs of this machine that those tests run. Put there with the libraries they need.
@@ -45,6 +48,10 @@ pub const MODULES: &[&str] = &[
     "sit",
     "fou",
     "fou6",
+    // Sockets' states.
+    "inet_diag",
+    "tcp_diag",
+    "udp_diag",
 ];
 
 impl fmt::Display for GuestTest {
