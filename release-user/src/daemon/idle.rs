@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use release_common::abi::Split;
 
-use super::core::{Daemon, lock};
+use super::core::Daemon;
 use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
 use crate::config::Protocol;
@@ -150,7 +150,8 @@ impl Daemon {
             }
             samples.push(Totals::read(&self.reader, &backends)?);
         }
-        let facts = self.facts(&subject, samples, drain.settle(), detached, sockets)?;
+        let drift = self.drift_of(&subject.service.name).await?;
+        let facts = self.facts(&subject, samples, drain.settle(), detached, sockets, drift)?;
         let mut report = self.report(query, &subject, &facts, judge(&facts));
         let live = report.counts.active;
         if live > 0 {
@@ -170,6 +171,7 @@ impl Daemon {
         settle: Duration,
         detached: Vec<String>,
         sockets: Option<Sockets>,
+        drift: i64,
     ) -> Result<Facts, ApiError> {
         let backends = subject.backends();
         let mut walk = Walk::take(&self.reader, self.jiffies()?)?;
@@ -204,7 +206,7 @@ impl Daemon {
             settle,
             oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
-            drift: lock(&self.drifts).of(&subject.service.name),
+            drift,
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
             sockets,

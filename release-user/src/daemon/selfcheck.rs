@@ -23,9 +23,16 @@ pub struct Drifts {
     last: BTreeMap<String, i64>,
     /// Seen at the last two, and reported.
     confirmed: BTreeMap<String, i64>,
+    /// Looks so far.
+    looks: u32,
 }
 
 impl Drifts {
+    /// Whether that is certain of all: after a start, nothing is at first.
+    fn are_certain(&self) -> bool {
+        self.looks >= 2
+    }
+
     /// By how much a service's gauge is off, as far as that is certain.
     pub fn of(&self, service: &str) -> i64 {
         self.confirmed.get(service).copied().unwrap_or(0)
@@ -33,6 +40,7 @@ impl Drifts {
 
     /// Takes a look in. Returns the services that began or ceased to be off.
     fn take(&mut self, seen: BTreeMap<String, i64>) -> Vec<(String, i64)> {
+        self.looks = self.looks.saturating_add(1);
         // A packet may be between its two steps at the very moment: twice is no accident.
         let confirmed: BTreeMap<String, i64> = seen
             .iter()
@@ -63,6 +71,17 @@ impl Daemon {
             }
             tokio::time::sleep(start.elapsed() * SHARE).await;
         }
+    }
+
+    /// By how much a service's gauge is off. Who asks before there were looks enough takes them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) async fn drift_of(&self, service: &str) -> Result<i64, ApiError> {
+        while !lock(&self.drifts).are_certain() {
+            self.check().await?;
+        }
+        Ok(lock(&self.drifts).of(service))
     }
 
     async fn check(&self) -> Result<(), ApiError> {
@@ -107,8 +126,10 @@ mod tests {
     fn twice_is_no_accident() {
         let mut drifts = Drifts::default();
         assert!(drifts.take(seen(1)).is_empty());
+        assert!(!drifts.are_certain());
         assert_eq!(drifts.of("web"), 0);
         assert!(drifts.take(BTreeMap::new()).is_empty());
+        assert!(drifts.are_certain());
         assert!(drifts.take(seen(2)).is_empty());
         assert_eq!(drifts.take(seen(3)), [("web".to_owned(), 3)]);
         assert_eq!(drifts.of("web"), 3);
