@@ -1,5 +1,7 @@
 //! Collecting the facts for a verdict.
 
+mod shared;
+
 use std::time::Duration;
 
 use release_common::abi::Split;
@@ -116,11 +118,21 @@ fn namesakes<'a>(
 }
 
 impl Daemon {
-    /// The verdict on a target: `samples` looks at its counters, then a walk of the tables.
+    /// The verdict on a target, and on what other services use of it.
     ///
     /// # Errors
     /// Usage for an unknown target, or the kernel's.
     pub async fn judge(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
+        let (subject, mut report) = self.judge_alone(query).await?;
+        for other in shared::elsewhere(&self.state().await, &subject) {
+            let (_, theirs) = self.judge_alone(&other).await?;
+            shared::add(&mut report, &other, &theirs);
+        }
+        Ok((subject, report))
+    }
+
+    /// The verdict within its service: `samples` looks at its counters, then a walk of the tables.
+    async fn judge_alone(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
         self.refresh_interfaces().await?;
         let (subject, drain, detached) = {
             let mut core = self.core.lock().await;
