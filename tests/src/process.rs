@@ -161,6 +161,23 @@ fn lock(child: &SharedChild) -> MutexGuard<'_, Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Lets this process have so many files and sockets open at once.
+///
+/// # Errors
+/// No root, and more than the limit that is set.
+pub fn allow_descriptors(count: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a structure of that type, exclusively ours during the call.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur = limit.rlim_cur.max(count);
+    limit.rlim_max = limit.rlim_max.max(count);
+    // SAFETY: a valid structure of that type, alive during the call.
+    if got != 0 || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot have more descriptors");
+    }
+    Ok(())
+}
+
 fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: the system call takes two integers and touches no memory of ours.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::http::{self, Reply};
-use crate::topology::{Backend, Balancer, Daemon, FRONTEND, SERVICE, Topology};
+use crate::topology::{Backend, Balancer, Daemon, FRONTEND, Family, SERVICE, Topology, frontend};
 
 /// Long enough for anything that works, on a machine that is busy with something else, too.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -240,9 +240,22 @@ impl Backend {
     /// # Errors
     /// The address cannot be bound.
     pub fn listen(&self) -> Result<TcpListener> {
+        self.listen_at(self.address.into())
+    }
+
+    /// As [`Backend::listen`], wherever its server has its address of a family.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or there is none.
+    pub fn listen_over(&self, family: Family) -> Result<TcpListener> {
+        let of_family = |at: &&SocketAddr| at.is_ipv4() == (family == Family::V4);
+        self.listen_at(*self.serves().iter().find(of_family).context("no such address")?)
+    }
+
+    fn listen_at(&self, at: SocketAddr) -> Result<TcpListener> {
         self.namespace
-            .enter(|| TcpListener::bind(self.address))?
-            .with_context(|| format!("cannot listen on {}", self.address))
+            .enter(|| TcpListener::bind(at))?
+            .with_context(|| format!("cannot listen on {at}"))
     }
 }
 
@@ -285,7 +298,15 @@ impl Topology {
     /// # Errors
     /// No connection.
     pub fn pair(&self, listener: &TcpListener) -> Result<Pair> {
-        let client = self.client.connect(SocketAddr::V4(FRONTEND), DEADLINE)?;
+        self.pair_over(listener, Family::V4)
+    }
+
+    /// As [`Topology::pair`], to the frontend of a family.
+    ///
+    /// # Errors
+    /// No connection.
+    pub fn pair_over(&self, listener: &TcpListener, family: Family) -> Result<Pair> {
+        let client = self.client.connect(frontend(family), DEADLINE)?;
         client.set_read_timeout(Some(DEADLINE))?;
         let (server, _) = listener.accept()?;
         server.set_read_timeout(Some(DEADLINE))?;

@@ -1,5 +1,5 @@
-//! What the standard library does not offer for TCP sockets: a chosen source address, and a close
-//! by RST.
+//! What the standard library does not offer for TCP sockets: a chosen source address, a close by
+//! RST or without a word, and the numbers of a connection.
 
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -65,6 +65,70 @@ pub fn abort(stream: TcpStream) -> io::Result<()> {
 /// The connection is gone.
 pub fn half_close(stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
+}
+
+/// What one end of a connection counts by (RFC 9293 §3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Of the next byte that it will send.
+    pub next: u32,
+    /// Of the next byte that it expects.
+    pub expected: u32,
+}
+
+/// The numbers of a connection's end, as its kernel has them (`TCP_REPAIR`).
+///
+/// # Errors
+/// No root, or no connection.
+pub fn numbers(stream: &TcpStream) -> io::Result<Numbers> {
+    // linux/tcp.h: the queues that can be asked about, and the way back that sends nothing.
+    const RECEIVED: libc::c_int = 1;
+    const SENT: libc::c_int = 2;
+    const OFF: libc::c_int = -1;
+    let of = |queue: libc::c_int| -> io::Result<u32> {
+        option(stream, libc::TCP_REPAIR_QUEUE, queue)?;
+        let mut number = 0_u32;
+        let mut length: libc::socklen_t = 4;
+        // SAFETY: the kernel writes at most the four bytes that are ours.
+        let got = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_QUEUE_SEQ,
+                (&raw mut number).cast(),
+                &raw mut length,
+            )
+        };
+        if got == 0 { Ok(number) } else { Err(io::Error::last_os_error()) }
+    };
+    option(stream, libc::TCP_REPAIR, 1)?;
+    let numbers = of(SENT).and_then(|next| Ok(Numbers { next, expected: of(RECEIVED)? }));
+    option(stream, libc::TCP_REPAIR, OFF)?;
+    numbers
+}
+
+/// Forgets a connection without a word to its other end, as a host does that lost its power.
+///
+/// # Errors
+/// No root.
+pub fn forget(stream: TcpStream) -> io::Result<()> {
+    option(&stream, libc::TCP_REPAIR, 1)?;
+    drop(stream);
+    Ok(())
+}
+
+fn option(stream: &TcpStream, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: an integer of the length given, alive during the call.
+    let set = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn set_send_timeout(fd: &OwnedFd, timeout: TimeVal) -> io::Result<()> {

@@ -240,6 +240,11 @@ impl ServiceState {
         self.versions.iter().flat_map(|v| v.instances.iter().map(move |i| (v, i)))
     }
 
+    /// Ids of all instances in the maps.
+    pub fn backends(&self) -> Vec<u32> {
+        self.instances().map(|(_, instance)| instance.backend).collect()
+    }
+
     /// The frontends of a family in their places.
     pub fn places(&self, family: Family) -> &Places {
         match family {

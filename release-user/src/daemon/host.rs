@@ -10,7 +10,7 @@ use super::core::{Core, Daemon};
 use super::warnings::forwards_v6;
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::XdpMode as Wanted;
-use crate::kernel::{AttachError, Attachment, XdpMode, retire_stages};
+use crate::kernel::{AttachError, Attachment, XdpMode, retire_stages, sends_through};
 use crate::net::netlink::{self, Change, Interface};
 use crate::net::{ethtool, sysctl};
 
@@ -105,12 +105,15 @@ impl Core {
         Ok((attachment, line))
     }
 
-    /// Interfaces (by index) on which our program runs: the link is pinned, and the program found
-    /// there is ours.
+    /// Interfaces (by index) on which our programs run: the link is pinned, and the programs found
+    /// there are ours.
     pub fn attached(&self) -> Vec<u32> {
-        let Ok(ours) = self.loaded.program_id() else { return Vec::new() };
+        let ids = (self.loaded.program_id(), self.loaded.egress_id());
+        let (Ok(ours), Ok(egress)) = ids else { return Vec::new() };
         let links = self.links.list();
-        let runs = |i: &&Interface| i.xdp.is_some_and(|(_, program)| program == ours);
+        let runs = |i: &&Interface| {
+            i.xdp.is_some_and(|(_, program)| program == ours) && sends_through(&i.name, egress)
+        };
         let found = self.interfaces.iter().filter(runs).map(|interface| interface.index);
         found.filter(|index| links.contains(index)).collect()
     }

@@ -1,15 +1,21 @@
 //! Collecting the facts for a verdict.
 
+mod receipt;
+mod shared;
+mod subject;
+
+pub use receipt::{boot_id_text, not_idle};
+pub use shared::elsewhere;
+pub use subject::Subject;
+
 use std::time::Duration;
 
-use release_common::abi::Split;
-
-use super::core::{Daemon, lock};
+use super::core::Daemon;
 use super::witnesses::Inquiry;
-use crate::api::types::{ApiError, ErrorCode, IdleReport, Receipt, SCHEMA, TargetQuery, Verdict};
+use crate::api::types::{ApiError, IdleReport, SCHEMA, TargetQuery};
 use crate::config::Protocol;
-use crate::control::commands::{Target, service_mut};
-use crate::control::state::{InstanceState, ServiceState, VersionState};
+use crate::control::commands::service_mut;
+use crate::control::state::ServiceState;
 use crate::verdict::judge::{Datagrams, Facts, Judgement, judge};
 use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
@@ -17,142 +23,32 @@ use crate::verdict::walk::{Totals, Walk};
 /// Walks tried until nothing of the target is opened or closed meanwhile.
 const WALKS: usize = 3;
 
-/// What a verdict is about, resolved.
-pub struct Subject {
-    /// The service.
-    pub service: ServiceState,
-    /// The version it belongs to.
-    pub version: VersionState,
-    /// Its instances.
-    pub instances: Vec<InstanceState>,
-    /// Other ids that the same sockets have or had: who stops the one stops the other.
-    pub namesakes: Vec<InstanceState>,
-    /// Generation that closed it to new flows, 0 if it is open.
-    pub closed_at: u32,
-    /// Whether its sockets serve under other ids too, so that they say nothing about it alone.
-    shares_sockets: bool,
-}
-
-impl Subject {
-    /// Resolves a target.
-    ///
-    /// # Errors
-    /// Usage, if there is no such service, version or instance.
-    pub fn find(service: &ServiceState, name: &str) -> Result<Self, ApiError> {
-        let (version, id) = match Target::find(service, name)? {
-            Target::Version(version) => (version, None),
-            Target::Instance(version, id) => (version, Some(id)),
-        };
-        let version = service.version(&version).cloned().ok_or_else(|| {
-            ApiError::new(ErrorCode::Internal, format!("version {version} is gone"))
-        })?;
-        let instances: Vec<InstanceState> = version
-            .instances
-            .iter()
-            .filter(|instance| id.as_ref().is_none_or(|id| *id == instance.id))
-            .cloned()
-            .collect();
-        let mut closed_at = closed_at(&version, &instances, id.is_some());
-        let namesakes = namesakes(service, &instances);
-        for (other_version, other) in &namesakes {
-            if other.in_ring() && other_version.open() {
-                closed_at = 0;
-            } else if closed_at > 0 {
-                let closed =
-                    if other.in_ring() { other_version.closed_at } else { other.closed_at };
-                closed_at = closed_at.max(closed);
-            }
-        }
-        let namesakes = namesakes.into_iter().map(|(_, other)| other.clone()).collect();
-        let service = service.clone();
-        Ok(Self { service, version, instances, namesakes, closed_at, shares_sockets: false })
-    }
-
-    /// An orphaned instance's id by itself, whatever its socket does under another one.
-    pub fn orphan(
-        service: &ServiceState,
-        version: &VersionState,
-        instance: &InstanceState,
-    ) -> Self {
-        let instances = vec![instance.clone()];
-        Self {
-            service: service.clone(),
-            version: version.clone(),
-            closed_at: closed_at(version, &instances, true),
-            shares_sockets: !namesakes(service, &instances).is_empty(),
-            namesakes: Vec::new(),
-            instances,
-        }
-    }
-
-    /// Whether it is being drained.
-    fn is_drained(&self) -> bool {
-        let alone = !self.instances.is_empty() && self.instances.iter().all(|i| i.drain.is_some());
-        self.version.drain.is_some() || alone
-    }
-
-    /// Ids of its sockets in the maps.
-    pub fn backends(&self) -> Vec<u32> {
-        self.instances.iter().chain(&self.namesakes).map(|instance| instance.backend).collect()
-    }
-
-    /// Whether the split in the kernel leaves no way to it.
-    fn closed_in_kernel(&self, split: Option<Split>) -> bool {
-        let Some(split) = split else { return false };
-        // Another generation than that of the state looked at: it may have been opened meanwhile.
-        if self.closed_at == 0 || split.generation != self.service.generation {
-            return false;
-        }
-        let mut start = 0;
-        for entry in split.entries.iter().take(split.count as usize) {
-            if self.version.rings().any(|ring| entry.rings.contains(&ring)) && entry.bound > start {
-                // It has a share: closed only if the instance is off the ring.
-                return self.instances.iter().all(|instance| !instance.in_ring());
-            }
-            start = start.max(entry.bound);
-        }
-        true
-    }
-}
-
-/// Generation that closed a version, or instances of it alone; 0: they are open.
-fn closed_at(version: &VersionState, instances: &[InstanceState], alone: bool) -> u32 {
-    if !version.open() {
-        // Whichever came first closed it; the later one is the safe bound.
-        version.closed_at
-    } else if alone && instances.iter().all(|instance| !instance.in_ring()) {
-        instances.iter().map(|instance| instance.closed_at).max().unwrap_or(0)
-    } else {
-        0
-    }
-}
-
-/// Instances of the service, with their versions, that have the same sockets under other ids.
-fn namesakes<'a>(
-    service: &'a ServiceState,
-    instances: &[InstanceState],
-) -> Vec<(&'a VersionState, &'a InstanceState)> {
-    let same = |other: &InstanceState| {
-        instances.iter().any(|own| own.addr == other.addr)
-            && instances.iter().all(|own| own.backend != other.backend)
-    };
-    service.instances().filter(|(_, other)| same(other)).collect()
+/// A walk with what was counted after it.
+struct Look {
+    walk: Walk,
+    after: Totals,
+    /// How far the gauge of the whole service is from the walk.
+    drift: i64,
 }
 
 impl Daemon {
-    /// The verdict on a target.
+    /// The verdict on a target, and on what other services use of it.
     ///
     /// # Errors
     /// Usage for an unknown target, or the kernel's.
     pub async fn judge(&self, query: &TargetQuery) -> Result<(Subject, IdleReport), ApiError> {
         let mut state = self.state().await;
         let subject = Subject::find(service_mut(&mut state, &query.service)?, &query.target)?;
-        let report = self.judge_subject(query, &subject).await?;
+        let mut report = self.judge_subject(query, &subject).await?;
+        for other in elsewhere(&state, &subject) {
+            let theirs = Subject::find(service_mut(&mut state, &other.service)?, &other.target)?;
+            shared::add(&mut report, &other, &self.judge_subject(&other, &theirs).await?);
+        }
         Ok((subject, report))
     }
 
-    /// The verdict on what a target means: `samples` looks at its counters, then a walk of the
-    /// tables.
+    /// The verdict within its service on what a target means: `samples` looks at its counters, then
+    /// a walk of the tables.
     ///
     /// # Errors
     /// The kernel's.
@@ -205,6 +101,13 @@ impl Daemon {
         Ok(report)
     }
 
+    fn look(&self, service: &ServiceState, backends: &[u32]) -> Result<Look, ApiError> {
+        let before = self.books(service)?;
+        let walk = Walk::take(&self.reader, self.jiffies()?)?;
+        let after = Totals::read(&self.reader, backends)?;
+        Ok(Look { drift: self.drift(service, before, &walk)?, walk, after })
+    }
+
     fn facts(
         &self,
         subject: &Subject,
@@ -214,16 +117,15 @@ impl Daemon {
         sockets: Option<Sockets>,
     ) -> Result<Facts, ApiError> {
         let backends = subject.backends();
-        let mut walk = Walk::take(&self.reader, self.jiffies()?)?;
-        let mut after = Totals::read(&self.reader, &backends)?;
+        let mut look = self.look(&subject.service, &backends)?;
         for _ in 1..WALKS {
-            if samples.last().map(Totals::live) == Some(after.live()) {
+            if samples.last().map(Totals::live) == Some(look.after.live()) && look.drift == 0 {
                 break;
             }
-            samples.push(after);
-            walk = Walk::take(&self.reader, self.jiffies()?)?;
-            after = Totals::read(&self.reader, &backends)?;
+            samples.push(look.after);
+            look = self.look(&subject.service, &backends)?;
         }
+        let Look { walk, after, drift } = look;
         let now = self.jiffies()?;
         let tally = walk.tally(&backends);
         let meta = self.reader.meta()?;
@@ -246,7 +148,7 @@ impl Daemon {
             settle,
             oldest: tally.oldest_opened_at.map(|opened| self.clock.age_of_opening(opened, now)),
             lost_past,
-            drift: lock(&self.drifts).of(&subject.service.name),
+            drift,
             detached,
             tcp_only: subject.service.protocols().all(|protocol| protocol == Protocol::Tcp),
             datagrams: datagrams(&subject.service),
@@ -278,66 +180,6 @@ impl Daemon {
             last_packet_age_ms: facts.quiet.map(|age| age.as_millis() as u64),
         }
     }
-
-    /// Writes a receipt, if the verdict allows it.
-    ///
-    /// # Errors
-    /// Busy or unknown with the reasons, or as for the verdict.
-    pub async fn write_receipt(&self, query: &TargetQuery) -> Result<Receipt, ApiError> {
-        let (subject, report) = self.judge(query).await?;
-        match not_idle("receipt", &report) {
-            Some(error) => Err(error.hint("releasectl idle check --explain shows the evidence")),
-            None => self.write_down(&subject, report).await,
-        }
-    }
-
-    /// Writes an `idle` verdict down.
-    ///
-    /// # Errors
-    /// The kernel's or the store's.
-    pub async fn write_down(
-        &self,
-        subject: &Subject,
-        report: IdleReport,
-    ) -> Result<Receipt, ApiError> {
-        let meta = self.reader.meta()?;
-        let mut counters = std::collections::BTreeMap::new();
-        for instance in &subject.instances {
-            let totals = Totals::read(&self.reader, &[instance.backend])?;
-            counters.insert(instance.id.clone(), totals.counters);
-        }
-        let counted = report.counts.ended();
-        let (forced, forced_not_listed) = self.forced_of(&subject.backends(), counted).await?;
-        let receipt = Receipt {
-            schema: SCHEMA,
-            id: 0,
-            at: super::events::now(),
-            boot_id: boot_id_text(&meta.boot_id),
-            evidence_epoch: meta.evidence_epoch,
-            counters,
-            forced,
-            forced_not_listed,
-            report,
-            hash: String::new(),
-        };
-        let receipt = self.core.lock().await.store.add_receipt(receipt)?;
-        let IdleReport { service, target, .. } = &receipt.report;
-        let text = format!("receipt {} for {service}/{target}", receipt.id);
-        self.events.publish("receipt", Some(service), Some(target), text);
-        Ok(receipt)
-    }
-}
-
-/// Why `what` cannot be done to a target that is not idle.
-pub fn not_idle(what: &str, report: &IdleReport) -> Option<ApiError> {
-    let code = match report.verdict {
-        Verdict::Idle => return None,
-        Verdict::Busy => ErrorCode::Busy,
-        Verdict::Unknown => ErrorCode::Unknown,
-    };
-    let reasons = report.reasons.join("; ");
-    let text = format!("{what} {}: it is {}: {reasons}", report.target, report.verdict);
-    Some(ApiError::new(code, text))
 }
 
 /// When a service's UDP flows are over, if it has any.
@@ -348,94 +190,4 @@ fn datagrams(service: &ServiceState) -> Option<Datagrams> {
         answered: timeouts.udp().get(),
         unanswered: timeouts.unreplied().get(),
     })
-}
-
-/// A boot id as the kernel writes it.
-pub fn boot_id_text(id: &[u8; 16]) -> String {
-    let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::control::commands;
-    use crate::control::reconcile::reconcile;
-    use crate::control::state::{DrainState, State};
-
-    fn config(v1: &str, v2: &str) -> Config {
-        let text = format!(
-            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
-             frontends = [\"192.0.2.10:80/tcp\"]\n\
-             [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [{v1}]\n\
-             [[service.version]]\nname = \"v2\"\ninstances = [{v2}]\n"
-        );
-        Config::from_str(&text, "t").unwrap()
-    }
-
-    const A: &str = "\"10.0.0.1:80\"";
-    const C: &str = "\"10.0.0.2:80\"";
-
-    /// A socket that moved to another version has two ids: a verdict on either covers both.
-    #[test]
-    fn a_socket_with_two_ids_is_one_subject() {
-        let both = format!("{A}, {C}");
-        let (state, _) = reconcile(&State::default(), &config(&both, ""), 1).unwrap();
-        let (next, _) = reconcile(&state, &config(C, A), 1).unwrap();
-        let service = &next.services[0];
-        let ids: Vec<u32> = service
-            .instances()
-            .filter(|(_, i)| i.id == "10.0.0.1:80")
-            .map(|(_, i)| i.backend)
-            .collect();
-        assert_eq!(ids.len(), 2);
-        for target in ["v2", "10.0.0.1:80"] {
-            let subject = Subject::find(service, target).unwrap();
-            assert!(ids.iter().all(|id| subject.backends().contains(id)), "{target}");
-            assert_eq!(subject.closed_at, 2, "{target}: closed when the other id was");
-        }
-    }
-
-    /// Test clients reach a version of weight 0 until it is drained.
-    #[test]
-    fn a_version_under_test_is_open() {
-        let text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
-                    frontends = [\"192.0.2.10:80/tcp\"]\ntest_sources.v2 = [\"198.51.100.0/24\"]\n\
-                    version = [{ name = \"v1\", weight = 1, instances = [\"10.0.0.1:80\"] },\n\
-                    { name = \"v2\", instances = [\"10.0.0.2:80\"] }]\n";
-        let config = Config::from_str(text, "t").unwrap();
-        let (state, _) = reconcile(&State::default(), &config, 1).unwrap();
-        let mut service = state.services[0].clone();
-        for target in ["v2", "10.0.0.2:80"] {
-            assert_eq!(Subject::find(&service, target).unwrap().closed_at, 0, "{target}");
-        }
-        let drain = DrainState {
-            weight_before: 0,
-            since: String::new(),
-            since_boot_ms: 0,
-            deadline_s: None,
-            force: None,
-        };
-        commands::drain(&mut service, &Target::Version("v2".to_owned()), &drain, false).unwrap();
-        for target in ["v2", "10.0.0.2:80"] {
-            assert_eq!(Subject::find(&service, target).unwrap().closed_at, 2, "{target}");
-        }
-    }
-
-    /// The old name of a version whose sockets serve under a new one is not closed.
-    #[test]
-    fn a_socket_that_serves_under_another_version_is_open() {
-        let (state, _) = reconcile(&State::default(), &config(A, C), 1).unwrap();
-        let mut service = state.services[0].clone();
-        let mut moved = service.versions[0].instances[0].clone();
-        moved.backend = 9;
-        service.versions[1].weight = 1;
-        service.versions[1].instances.push(moved);
-        service.versions[0].weight = 0;
-        service.versions[0].closed_at = 4;
-        let subject = Subject::find(&service, "v1").unwrap();
-        assert_eq!(subject.closed_at, 0);
-        assert!(!subject.closed_in_kernel(Some(Split::empty(9))));
-    }
 }

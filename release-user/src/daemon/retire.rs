@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::core::{Daemon, lock};
 use super::events;
-use super::idle::{Subject, boot_id_text, not_idle};
+use super::idle::{Subject, boot_id_text, elsewhere, not_idle};
 use crate::api::types::{
     ApiError, ErrorCode, IdleReport, InstanceCounters, Receipt, RetireRequest, Retired, SCHEMA,
     TargetQuery, Verdict,
@@ -59,11 +59,20 @@ impl Daemon {
         // Refuses what no evidence can help.
         let given = |receipt, lost| Retirement { at: events::now(), receipt, lost };
         retire(&mut service.clone(), &found, &given(None, Vec::new()))?;
-        let retirement = match self.receipt_in_force(&subject, target).await? {
+        // What other services do with its sockets, a receipt of before does not say.
+        let receipt = if elsewhere(&state, &subject).is_empty() {
+            self.receipt_in_force(&subject, target).await?
+        } else {
+            None
+        };
+        let retirement = match receipt {
             Some(receipt) => given(Some(receipt), Vec::new()),
             None => {
                 let query = TargetQuery { service: name.clone(), target: target.clone() };
-                let report = self.judge_subject(&query, &subject).await?;
+                let report = match &found {
+                    Target::Version(_) => self.judge(&query).await?.1,
+                    Target::Instance(..) => self.judge_subject(&query, &subject).await?,
+                };
                 match not_idle("retire", &report) {
                     None => given(Some(self.write_down(&subject, report).await?.id), Vec::new()),
                     Some(_) if *force => given(None, report.reasons),

@@ -70,20 +70,37 @@ impl Daemon {
         }
     }
 
+    /// A service's books now.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn books(&self, service: &ServiceState) -> Result<Books, ApiError> {
+        let steps = Totals::read(&self.reader, &service.backends())?.steps().iter().sum();
+        Ok(Books { steps, gauge: self.reader.gauge(service.id)? })
+    }
+
+    /// How far a service's gauge is from a walk, taken after `before`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn drift(
+        &self,
+        service: &ServiceState,
+        before: Books,
+        walk: &Walk,
+    ) -> Result<i64, ApiError> {
+        let walked = walk.tally(&service.backends()).flows.active;
+        Ok(drift(before, walked, self.books(service)?))
+    }
+
     async fn check(&self) -> Result<(), ApiError> {
         let services = self.state().await.services;
-        let books = |service: &ServiceState| -> Result<Books, ApiError> {
-            let backends: Vec<u32> = service.instances().map(|(_, i)| i.backend).collect();
-            let steps = Totals::read(&self.reader, &backends)?.steps().iter().sum();
-            Ok(Books { steps, gauge: self.reader.gauge(service.id)? })
-        };
-        let before = services.iter().map(books).collect::<Result<Vec<_>, _>>()?;
+        let before =
+            services.iter().map(|service| self.books(service)).collect::<Result<Vec<_>, _>>()?;
         let walk = Walk::take(&self.reader, self.jiffies()?)?;
         let mut seen = BTreeMap::new();
         for (service, before) in services.iter().zip(before) {
-            let backends: Vec<u32> = service.instances().map(|(_, i)| i.backend).collect();
-            let walked = walk.tally(&backends).flows.active;
-            let off = drift(before, walked, books(service)?);
+            let off = self.drift(service, before, &walk)?;
             if off != 0 {
                 seen.insert(service.name.clone(), off);
             }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact,
+    NlOptions, SchedClassifier, SchedClassifierLink, TcAttachOptions, TcError, qdisc_add_clsact,
 };
 use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use aya::util::KernelVersion;
@@ -86,6 +86,14 @@ impl Links {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a program (by its id) is on what an interface sends. Always so where that cannot be asked
+/// for: before Linux 6.6.
+pub fn sends_through(name: &str, program: u32) -> bool {
+    let queried = || SchedClassifier::query_tcx(name, TcAttachType::Egress);
+    !has_tcx()
+        || queried().is_ok_and(|(_, programs)| programs.iter().any(|found| found.id() == program))
 }
 
 /// Whether this kernel has tcx links (Linux 6.6).

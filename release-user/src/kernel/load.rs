@@ -277,8 +277,20 @@ impl Loaded {
     /// # Errors
     /// The kernel's.
     pub fn program_id(&self) -> Result<u32, KernelError> {
-        let program = self.ebpf.program(XDP).ok_or_else(|| absent(XDP))?;
-        Ok(program.info().map_err(|error| program_error(XDP, &error))?.id())
+        self.id_of(XDP)
+    }
+
+    /// The same of the program for what this host sends.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn egress_id(&self) -> Result<u32, KernelError> {
+        self.id_of(TC)
+    }
+
+    fn id_of(&self, name: &str) -> Result<u32, KernelError> {
+        let program = self.ebpf.program(name).ok_or_else(|| absent(name))?;
+        Ok(program.info().map_err(|error| program_error(name, &error))?.id())
     }
 }
 

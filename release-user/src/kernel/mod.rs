@@ -16,6 +16,7 @@ mod rings;
 mod spec;
 
 pub use attach::{AttachError, Attachment, LINKS, Links, XdpMode};
+pub use egress::sends_through;
 pub use family::{At, RuleAt, SessionAt, Tuple};
 pub use load::{
     Capacities, Loaded, PROGRAMS, Verified, discard_unfinished, load, program_name, retire_stages,

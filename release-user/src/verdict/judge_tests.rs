@@ -47,6 +47,9 @@ fn idle() -> Facts {
     }
 }
 
+/// Less than `settle`.
+const A_MOMENT: Duration = Duration::from_millis(999);
+
 fn with(change: impl FnOnce(&mut Facts)) -> Judgement {
     let mut facts = idle();
     change(&mut facts);
@@ -73,45 +76,40 @@ fn never_used_is_idle() {
     assert_eq!(judgement.verdict, Verdict::Idle, "{:?}", judgement.reasons);
 }
 
-/// What is seen → verdict, and a part of the reason.
+/// What is seen: the item that it speaks by → verdict, and a part of the reason.
 #[test]
 fn one_fact_at_a_time() {
     type Change = fn(&mut Facts);
     let cases: &[(&str, Change, Verdict, &str)] = &[
-        ("one live flow", |f| live(f, 1), Verdict::Busy, "1 active flow"),
-        ("two live flows", |f| live(f, 2), Verdict::Busy, "2 active flows"),
-        ("a handshake", |f| embryo(f), Verdict::Busy, "1 handshake in progress"),
-        ("open to new flows", |f| f.closed = false, Verdict::Busy, "takes new flows"),
-        (
-            "opened while watched",
-            |f| f.samples[0].counters.opened -= 1,
-            Verdict::Busy,
-            "opened while it was watched",
-        ),
-        (
-            "an entry placed after it was closed",
-            |f| f.tally.newest_generation = 7,
-            Verdict::Unknown,
-            "generation 7",
-        ),
+        ("flow-table", |f| live(f, 1), Verdict::Busy, "1 active flow"),
+        ("flow-table", |f| live(f, 2), Verdict::Busy, "2 active flows"),
+        ("embryos", embryo, Verdict::Busy, "1 handshake in progress"),
+        ("sessions", |f| f.tally.sessions = 1, Verdict::Busy, "1 held session still"),
+        ("closed-to-new-flows", |f| f.closed = false, Verdict::Busy, "takes new flows"),
+        ("opened-frozen", |f| f.samples[0].counters.opened -= 1, Verdict::Busy, "while it was"),
+        ("opened-frozen", |f| f.samples[0].counters.adopted -= 1, Verdict::Busy, "while it was"),
+        ("sockets", |f| f.sockets = sockets(1), Verdict::Busy, "1 socket remains"),
+        ("sockets", |f| f.sockets = unknown_sockets(), Verdict::Unknown, "agent: gone"),
+        ("no-new-flows", |f| f.tally.newest_generation = 7, Verdict::Unknown, "generation 7"),
         ("gauge", |f| f.drift = -2, Verdict::Unknown, "gauge is off by -2"),
-        ("drift", |f| drift(f), Verdict::Unknown, "differ by 1"),
-        ("expired", |f| expired(f), Verdict::Unknown, "1 flow ended by a timer"),
+        ("conservation", drift, Verdict::Unknown, "differ by 1"),
+        ("expired-unproven", expired, Verdict::Unknown, "1 flow ended by a timer"),
         ("untracked", |f| f.after.counters.untracked = 4, Verdict::Unknown, "4 flows forwarded"),
-        ("evicted", |f| f.after.trials += 1, Verdict::Unknown, "1 of its handshakes"),
-        (
-            "not quiet",
-            |f| f.quiet = Some(Duration::from_millis(999)),
-            Verdict::Unknown,
-            "not settled",
-        ),
-        ("tables made anew", |f| f.lost_past = vec!["a".into()], Verdict::Unknown, "made anew"),
-        ("detached", |f| f.detached = vec!["eth0".into()], Verdict::Unknown, "eth0"),
+        ("embryos-evicted", |f| f.after.trials += 1, Verdict::Unknown, "1 of its handshakes"),
+        ("both-directions", |f| f.one_way = true, Verdict::Unknown, "clients' half"),
+        ("quiet", |f| f.quiet = Some(A_MOMENT), Verdict::Unknown, "not settled"),
+        ("known-since-start", |f| f.lost_past = vec!["a".into()], Verdict::Unknown, "made anew"),
+        ("attached", |f| f.detached = vec!["eth0".into()], Verdict::Unknown, "eth0"),
     ];
     for (name, change, verdict, reason) in cases {
         let judgement = with(change);
         assert_eq!(judgement.verdict, *verdict, "{name}: {:?}", judgement.reasons);
         assert!(judgement.reasons[0].contains(reason), "{name}: {:?}", judgement.reasons);
+        assert!(!item(&judgement, name).ok, "{name}: {:?}", judgement.evidence);
+    }
+    // No item that cannot speak against it.
+    for Evidence { name, .. } in judge(&idle()).evidence {
+        assert!(cases.iter().any(|case| case.0 == name), "nothing is lost by {name}");
     }
 }
 
@@ -128,6 +126,18 @@ fn sockets(remaining: u64) -> Option<Sockets> {
         )]);
     }
     Some(found)
+}
+
+/// As `found`, but that in the end somebody did not answer.
+fn and_unknown(found: Option<Sockets>) -> Option<Sockets> {
+    let mut found = found?;
+    found.look(vec![("there".to_owned(), Answer::Unknown("agent: gone".to_owned()))]);
+    Some(found)
+}
+
+/// None seen, but somebody did not answer.
+fn unknown_sockets() -> Option<Sockets> {
+    and_unknown(sockets(0))
 }
 
 fn item<'a>(judgement: &'a Judgement, name: &str) -> &'a Evidence {
@@ -209,7 +219,7 @@ fn datagrams_end_by_their_timeout() {
 fn sockets_answer_no_other_doubt() {
     let cases: [fn(&mut Facts); 4] = [
         drift,
-        |f| f.quiet = Some(Duration::from_millis(999)),
+        |f| f.quiet = Some(A_MOMENT),
         |f| f.tally.newest_generation = 7,
         |f| f.detached = vec!["eth0".into()],
     ];
@@ -268,15 +278,10 @@ fn flows_that_end_unseen_are_over_by_the_sockets() {
 
 #[test]
 fn sockets_that_are_not_known_are_a_doubt_of_their_own() {
-    let unknown = |remaining| {
-        let mut found = sockets(remaining).unwrap();
-        found.look(vec![("there".to_owned(), Answer::Unknown("agent: gone".to_owned()))]);
-        with(|facts| facts.sockets = Some(found))
-    };
-    let judgement = unknown(0);
+    let judgement = with(|facts| facts.sockets = unknown_sockets());
     assert_eq!(judgement.verdict, Verdict::Unknown);
     assert_eq!(judgement.reasons, ["sockets: agent: gone"]);
-    let judgement = unknown(1);
+    let judgement = with(|facts| facts.sockets = and_unknown(sockets(1)));
     assert_eq!(judgement.verdict, Verdict::Busy);
     assert!(judgement.reasons.contains(&"sockets: agent: gone".to_owned()));
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,23 @@ impl Balancer {
     /// # Errors
     /// It cannot be started.
     pub fn spawn_daemon(&self, arguments: &[&str]) -> Result<Daemon<'_>> {
+        self.spawn(self.releasectl_command(arguments)?)
+    }
+
+    /// As [`Balancer::start_daemon`], under [conditions](crate::conditions).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_daemon_under(&self, conditions: impl FnOnce(&mut Command)) -> Result<Daemon<'_>> {
+        let mut command = self.releasectl_command(&["daemon"])?;
+        conditions(&mut command);
+        let daemon = self.spawn(command)?;
+        daemon.wait_ready(START)?;
+        Ok(daemon)
+    }
+
+    fn spawn(&self, mut command: Command) -> Result<Daemon<'_>> {
         let log = File::options().create(true).append(true).open(self.log_path())?;
-        let mut command = self.releasectl_command(arguments)?;
         command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let process = self.namespace.spawn("releasectl daemon", &mut command)?;
         Ok(Daemon { balancer: self, process })

@@ -2,10 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use release_tests::certificates::Authority;
 use release_tests::command::sibling_binary;
+use release_tests::conditions::{refuse_sock_diag, shift_clocks};
 use release_tests::process::Process;
 use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::sockets::abort;
@@ -18,11 +20,22 @@ const AGENT: &str = "10.2.1.2:7443";
 const HOST: &str = "10.2.1.2";
 
 /// Starts an agent at the first backend and waits until it listens.
-fn start(topology: &Topology, ca: &Path, [certificate, key]: &[PathBuf; 2]) -> Process {
+fn start(topology: &Topology, ca: &Path, files: &[PathBuf; 2]) -> Process {
+    start_under(topology, ca, files, |_| ())
+}
+
+/// As [`start`], under conditions.
+fn start_under(
+    topology: &Topology,
+    ca: &Path,
+    [certificate, key]: &[PathBuf; 2],
+    conditions: impl FnOnce(&mut Command),
+) -> Process {
     let namespace = &topology.backends[0].namespace;
     let mut command = namespace.command(sibling_binary("releasectl", "RELEASECTL_BIN").unwrap());
     command.args(["agent", "--listen", AGENT, "--ca"]).arg(ca);
     command.arg("--certificate").arg(certificate).arg("--key").arg(key);
+    conditions(&mut command);
     let process = namespace.spawn("releasectl agent", &mut command).unwrap();
     let agent: SocketAddr = AGENT.parse().unwrap();
     eventually(DEADLINE, "the agent", || topology.lb.namespace.connect(agent, DEADLINE).is_ok());
@@ -138,6 +151,35 @@ fn an_agent_that_cannot_be_trusted_or_does_not_answer_is_unknown() {
     becomes(lb, "unknown", "sockets: agent 10.2.1.2:7443: no answer within 2s");
     agent.signal(Signal::SIGCONT).unwrap();
     becomes(lb, "idle", "");
+}
+
+/// The clock of its host has gone back, as that of one that was restored from a copy; its kernel
+/// tells nothing.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_agent_whose_answer_is_stale_or_whose_kernel_refuses_is_unknown() {
+    let ca = Authority::new().unwrap();
+    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let lb = &topology.lb;
+    lb.write_config(&asking(&topology, &ca)).unwrap();
+    let _daemon = lb.start_daemon().unwrap();
+    let _listener = listen(&topology);
+    let files = ca.sign(HOST).unwrap();
+    shift_away(lb);
+    let mut agent = start(&topology, &ca.certificate(), &files);
+    becomes(lb, "idle", "");
+    agent.terminate(DEADLINE).unwrap();
+    agent = start_under(&topology, &ca.certificate(), &files, |agent| shift_clocks(agent, -60));
+    // Once: the next answer is compared with this one.
+    let said = lb.verdict("v1").unwrap();
+    let why = "sockets: agent 10.2.1.2:7443: stale answer: its host's clock is behind";
+    assert!(said.is("unknown", why), "{said:?}");
+    becomes(lb, "idle", "");
+    agent.terminate(DEADLINE).unwrap();
+    let _agent = start_under(&topology, &ca.certificate(), &files, refuse_sock_diag);
+    let why = "sockets: agent 10.2.1.2:7443: sock_diag: netlink socket: EPERM";
+    let said = becomes(lb, "unknown", why);
+    assert!(said.is("unknown", "only the clients' half of its flows passes here"), "{said:?}");
 }
 
 /// Bad files are errors that name them: at the agent's start, at the daemon's, at a reload.

@@ -119,7 +119,9 @@ fn one_socket_is_ended_and_no_other() {
         let remote = doomed.local_addr().unwrap();
         let end = || destroy(&pair.there(), Protocol::Tcp, at(port), remote);
         match end() {
-            Err(error @ DestroyError::Unsupported) => return say(format_args!("one_socket_is_ended: {error}")),
+            Err(error @ DestroyError::Unsupported) => {
+                return say(format_args!("one_socket_is_ended: {error}"));
+            }
             result => result.unwrap(),
         }
         assert_eq!(words(&pair.there(), port), "1 socket remains: 1 ESTABLISHED");

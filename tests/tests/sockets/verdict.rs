@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use release_tests::conditions::refuse_sock_diag;
 use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::sockets::abort;
 use release_tests::topology::{FRONTEND, Mode, Protocol, SERVICE, Topology, TopologySpec};
@@ -151,6 +152,27 @@ fn a_wrong_place_is_unknown() {
     lb.releasectl_ok(&["reload"]).unwrap();
     let said = becomes(lb, "idle", "");
     assert_eq!(item(&said, "sockets"), (true, "not asked".to_owned()));
+}
+
+/// The kernel here does not tell: whatever the table says, somebody may be there.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_kernel_that_refuses_is_unknown() {
+    let topology = Topology::new(&small()).unwrap();
+    let lb = &topology.lb;
+    lb.write_config(&config(&topology, &netns(&topology))).unwrap();
+    let daemon = lb.start_daemon_under(refuse_sock_diag).unwrap();
+    let listener = topology.backends[0].listen().unwrap();
+    let pair = topology.pair(&listener).unwrap();
+    shift_away(lb);
+    let why = "sock_diag: netlink socket: EPERM";
+    let said = becomes(lb, "busy", "1 active flow");
+    assert!(said.is("busy", why), "{said:?}");
+    drop(pair);
+    becomes(lb, "unknown", why);
+    daemon.kill().unwrap();
+    let _daemon = lb.start_daemon().unwrap();
+    becomes(lb, "idle", "");
 }
 
 #[test]
