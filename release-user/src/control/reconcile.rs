@@ -9,7 +9,7 @@ use release_common::abi::FRONTENDS_PER_FAMILY;
 use super::admit;
 use super::retire::Retirement;
 use super::settings::Settings;
-use super::state::{InstanceState, ServiceState, State, VersionState};
+use super::state::{GIVEN_UP, InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Family, Service, Version};
 
@@ -43,6 +43,9 @@ pub fn reconcile(
     let mut backends = Ids(old.instances().map(|(_, _, instance)| instance.backend).collect());
     let mut changes = Vec::new();
     let known = |addr: SocketAddr| {
+        if old.services.iter().any(|service| service.given_up.contains(&addr)) {
+            return GIVEN_UP;
+        }
         let same = old.instances().filter(|(_, _, instance)| instance.addr == addr);
         same.map(|(_, _, instance)| instance.epoch).min().unwrap_or(epoch)
     };

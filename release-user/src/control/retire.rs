@@ -28,6 +28,20 @@ impl ServiceState {
     }
 }
 
+/// Forgets an orphan that was given free. What was not proven of its socket stays unproven when that
+/// comes back; a receipt settles it.
+pub fn forget(service: &mut ServiceState, instance: &InstanceState) {
+    let proven = instance.released.as_ref().is_some_and(|by| by.receipt.is_some());
+    for version in &mut service.versions {
+        version.instances.retain(|other| other.backend != instance.backend);
+    }
+    if proven {
+        service.given_up.remove(&instance.addr);
+    } else {
+        service.given_up.insert(instance.addr);
+    }
+}
+
 /// Retires a version that no new flow reaches, or gives an orphaned instance's id free. Asked
 /// again, it changes nothing.
 ///
@@ -163,5 +177,19 @@ mod tests {
         assert!(retire(&mut state, &target, &by_receipt(7)).unwrap());
         assert!(!retire(&mut state, &target, &by_receipt(8)).unwrap());
         assert_eq!(state.versions[0].instances[0].released, Some(by_receipt(7)));
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_known_when_it_comes_back() {
+        let mut state = service();
+        let mut orphan = state.versions[0].instances[0].clone();
+        orphan.released = Some(Retirement { receipt: None, ..by_receipt(0) });
+        forget(&mut state, &orphan);
+        assert!(state.versions[0].instances.is_empty());
+        assert!(state.given_up.contains(&orphan.addr));
+        // Back, and gone again with a receipt.
+        orphan.released = Some(by_receipt(9));
+        forget(&mut state, &orphan);
+        assert!(state.given_up.is_empty());
     }
 }

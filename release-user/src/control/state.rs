@@ -1,6 +1,6 @@
 //! Where traffic goes: what commands change and a restart or reload never resets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub struct ServiceState {
     pub removed: bool,
     /// Versions in configuration order, removed ones last.
     pub versions: Vec<VersionState>,
+    /// Sockets of instances that were given up by force: of what was before, nothing is known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub given_up: BTreeSet<SocketAddr>,
 }
 
 /// State of one version.
@@ -74,6 +77,9 @@ pub struct VersionState {
     pub instances: Vec<InstanceState>,
 }
 
+/// Epoch of an instance whose socket was given up by force before.
+pub const GIVEN_UP: u32 = 0;
+
 /// State of one instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceState {
@@ -91,7 +97,8 @@ pub struct InstanceState {
     pub sockets: Option<Sockets>,
     /// Index in the maps.
     pub backend: u32,
-    /// Evidence epoch in which it came into service: of what was before, nothing is known.
+    /// Evidence epoch in which it came into service: of what was before, nothing is known. Epochs
+    /// begin with 1; [`GIVEN_UP`] is before all.
     pub epoch: u32,
     /// Set while an operator drains it alone.
     pub drain: Option<DrainState>,

@@ -15,7 +15,7 @@ use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, IdleReport, SCHEMA, TargetQuery};
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
-use crate::control::state::ServiceState;
+use crate::control::state::{GIVEN_UP, ServiceState};
 use crate::verdict::judge::{Datagrams, Facts, Judgement, judge};
 use crate::verdict::sockets::Sockets;
 use crate::verdict::walk::{Totals, Walk};
@@ -134,7 +134,10 @@ impl Daemon {
             .iter()
             .chain(&subject.namesakes)
             .filter(|instance| instance.epoch < meta.evidence_epoch)
-            .map(|instance| instance.id.clone())
+            .map(|instance| match instance.epoch {
+                GIVEN_UP => format!("{} (given up by force)", instance.id),
+                _ => instance.id.clone(),
+            })
             .collect();
         Ok(Facts {
             closed: subject.closed_in_kernel(self.reader.split(subject.service.id)?),

@@ -12,6 +12,7 @@ use super::forced::Ended;
 use crate::api::types::ApiError;
 use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
+use crate::control::retire::forget;
 use crate::control::settings::Settings;
 use crate::control::state::{InstanceState, State};
 use crate::kernel::{At, SessionAt, Tuple};
@@ -219,15 +220,12 @@ impl Daemon {
                     places.pop();
                 }
             }
-            for version in &mut service.versions {
-                version.instances.retain(|instance| {
-                    let kept = instance.released.is_none() || named(instance);
-                    let keep = !instance.orphaned || kept;
-                    if !keep {
-                        freed.push((service.name.clone(), instance.clone()));
-                    }
-                    keep
-                });
+            let orphans = service.instances().filter(|(_, i)| i.orphaned && i.released.is_some());
+            let gone: Vec<InstanceState> =
+                orphans.filter(|(_, i)| !named(i)).map(|(_, i)| i.clone()).collect();
+            for instance in gone {
+                forget(service, &instance);
+                freed.push((service.name.clone(), instance));
             }
             service.versions.retain(|version| !version.removed || !version.instances.is_empty());
         }

@@ -220,6 +220,11 @@ impl Scene<'_> {
         self.truth.becomes(Truth::SOMEBODY);
     }
 
+    /// From now on the target is idle in truth, whatever the evidence.
+    pub fn nobody_is_there(&self) {
+        self.truth.becomes(Truth::NOBODY);
+    }
+
     /// From now on the target is idle in truth: `idle` must be said soon. Returns when it was.
     pub fn is_idle_soon(&self) -> Duration {
         self.is_idle_within(SOON)

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use release_tests::netns::{Receiving, VethEnd, veth};
-use release_tests::scenario::{DEADLINE, Pair, eventually, send};
+use release_tests::scenario::{DEADLINE, Pair, eventually};
 use release_tests::topology::{Balancer, CLIENT_SIDE, FRONTEND, SERVICE, Topology, TopologySpec};
 
 use crate::harness::{SETTLE, SOON, Scene, Stage, accept, config, small, stays};
@@ -178,7 +178,7 @@ fn stays_idle(scene: &Scene<'_>, target: &str) {
 }
 
 /// An instance is taken out of the configuration and put back: what was not known of its socket
-/// before is not known now.
+/// before is not known now, even if it was given up by force meanwhile.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn an_instance_that_comes_back_after_its_flow_expired() {
@@ -193,17 +193,23 @@ fn an_instance_that_comes_back_after_its_flow_expired() {
     let _daemon = lb.start_daemon().unwrap();
     let stage = Stage::new(&topology);
     stage.play_about("v1-2", "an instance that comes back", |scene| {
-        let (mut client, mut server) = on_second(scene);
+        let (client, server) = on_second(scene);
         scene.somebody_is_there();
         lb.releasectl_ok(&["drain", SERVICE, "v1-2", "--no-wait"]).unwrap();
         scene.becomes("unknown", "ended by a timer");
         reload(lb, &without);
+        scene.is("unknown", "ended by a timer");
+        reload(lb, &with);
+        scene.is("unknown", "ended by a timer");
+        reload(lb, &without);
+        let forced = lb.releasectl(&["retire", SERVICE, "v1-2", "--force"]).unwrap();
+        assert_eq!(forced.status.code(), Some(5), "{forced:?}");
         eventually(5 * DEADLINE, "gone", || lb.instance_status("v1-2").is_err());
         reload(lb, &with);
         lb.releasectl_ok(&["drain", SERVICE, "v1-2", "--no-wait"]).unwrap();
         // The connection is still there.
-        scene.is("unknown", "");
-        send(&mut client, &mut server, b"still here").unwrap();
+        scene.is("unknown", "v1-2 (given up by force)");
+        drop((client, server));
     });
     stage.end("an instance that comes back");
 }
