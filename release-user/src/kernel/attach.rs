@@ -7,6 +7,7 @@ use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode as AyaMode};
 
+use super::link::take_off;
 use super::load::{Loaded, XDP, pin_error, program_error, xdp};
 use super::{KernelError, chain};
 
@@ -152,13 +153,7 @@ impl Links {
     /// If a pin cannot be removed.
     pub fn detach(&self, ifindex: u32) -> Result<(), KernelError> {
         self.detach_egress(ifindex)?;
-        let path = self.path(ifindex);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(pin_error(&path, &error))
-            }
-            _ => Ok(()),
-        }
+        take_off(&self.path(ifindex))
     }
 }
 

@@ -12,6 +12,7 @@ use aya::programs::{LinkOrder, ProgramError, TcAttachType};
 use aya::util::KernelVersion;
 
 use super::attach::{Links, errno};
+use super::link::take_off;
 use super::load::{Loaded, TC, classifier, pin_error, program_error};
 use super::{KernelError, chain};
 
@@ -69,7 +70,6 @@ impl Links {
     /// # Errors
     /// If a pin cannot be removed.
     pub fn detach_egress(&self, ifindex: u32) -> Result<(), KernelError> {
-        let path = self.egress_path(ifindex);
         if !has_tcx() {
             // An interface that is gone took its filters along.
             if let Ok(name) = nix::net::if_::if_indextoname(ifindex)
@@ -79,12 +79,7 @@ impl Links {
             }
             return Ok(());
         }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(pin_error(&path, &error))
-            }
-            _ => Ok(()),
-        }
+        take_off(&self.egress_path(ifindex))
     }
 }
 

@@ -8,6 +8,7 @@ mod batch;
 mod counters;
 mod egress;
 mod family;
+mod link;
 mod load;
 mod maps;
 mod pod;
