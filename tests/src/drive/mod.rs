@@ -199,14 +199,16 @@ impl Run<'_> {
         flow.pad(datagram.unwrap_or(0));
         let owner = flow.ask()?.clone();
         let mut state = self.lock();
+        let now = state.phase;
         let outcome = &mut state.outcome;
         outcome.flows += 1;
         outcome.exchanges += 1;
         outcome.repeated += flow.take_repeated();
-        let by_version = match phase {
-            Phase::Before => &mut outcome.before,
-            Phase::During => &mut outcome.during,
-            Phase::After => &mut outcome.after,
+        // What was asked before the change may have been placed after it, if no answer came before.
+        let by_version = match (phase, now) {
+            (Phase::Before, Phase::Before) => &mut outcome.before,
+            (Phase::After, _) => &mut outcome.after,
+            _ => &mut outcome.during,
         };
         *by_version.entry(owner.version).or_default() += 1;
         *outcome.instances.entry(owner.instance).or_default() += 1;

@@ -24,7 +24,7 @@ pub struct Outcome {
     pub first_moved: Vec<String>,
     /// UDP questions that were asked again because no answer came in time.
     pub repeated: u64,
-    /// Flows that began before the change, by version.
+    /// Flows that began, and were answered, before the change, by version.
     pub before: BTreeMap<String, u32>,
     /// Flows that began while it was made.
     pub during: BTreeMap<String, u32>,
