@@ -29,6 +29,12 @@ pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() ->
     start.elapsed()
 }
 
+/// The lines of a configuration in which `what` does not stand.
+#[must_use]
+pub fn without(config: &str, what: &str) -> String {
+    config.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect()
+}
+
 /// A verdict as `idle check` gives it.
 #[derive(Debug, Clone)]
 pub struct Said {
@@ -90,6 +96,26 @@ impl Balancer {
         let reasons = reasons.collect::<Vec<_>>().join("; ");
         ensure!(reasons.is_empty() == (code == 0), "{verdict} for the reasons {reasons:?}");
         Ok(Said { verdict, reasons, report })
+    }
+
+    /// Waits for a verdict on a target, for a reason that contains `why`.
+    ///
+    /// # Panics
+    /// It is not said in time, or there is none.
+    #[expect(clippy::expect_used, reason = "helpers of tests fail as tests do")]
+    pub fn becomes(&self, target: &str, verdict: &str, why: &str) -> Said {
+        let mut told = String::new();
+        let mut found = None;
+        eventually(2 * DEADLINE, &format!("{verdict} ({why})"), || {
+            let said = self.verdict(target).expect("a verdict");
+            if said.reasons != told {
+                told.clone_from(&said.reasons);
+                eprintln!("{} {told}", said.verdict);
+            }
+            found = said.is(verdict, why).then_some(said);
+            found.is_some()
+        });
+        found.expect("it was said")
     }
 
     /// Runs `releasectl`, which must fail.

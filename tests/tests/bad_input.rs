@@ -14,11 +14,6 @@ use release_tests::scenario::{DEADLINE, Refused, eventually};
 use release_tests::topology::{Balancer, FRONTEND, SERVICE, Topology, TopologySpec};
 use serde_json::Value;
 
-/// One instance a version.
-fn small() -> TopologySpec {
-    TopologySpec { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..TopologySpec::default() }
-}
-
 /// A start of the daemon that must fail.
 fn start(lb: &Balancer) -> Result<Refused> {
     lb.refused(&["daemon"])
@@ -88,7 +83,7 @@ const MISTAKES: &[Mistake] = &[
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_wrong_configuration_is_refused_with_its_key() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let good = topology.config(&[("v1", 100)]) + OTHER;
     // Before there is a daemon: nothing comes into being.
@@ -124,7 +119,7 @@ fn a_wrong_configuration_is_refused_with_its_key() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_start_that_cannot_succeed_changes_nothing() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let good = topology.config(&[("v1", 100)]);
 
@@ -174,7 +169,7 @@ fn a_start_that_cannot_succeed_changes_nothing() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_program_of_somebody_else_is_left_alone() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     lb.write_config(&topology.config(&[("v1", 100)])).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -205,7 +200,7 @@ fn a_program_of_somebody_else_is_left_alone() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_second_daemon_is_refused_whatever_it_shares() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let daemon = topology.up(&[("v1", 100)]).unwrap();
     let _servers = topology.start_servers().unwrap();
@@ -272,7 +267,7 @@ const WRONG: &[Wrong] = &[
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn wrong_commands_change_nothing() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let before = lb.frozen().unwrap();
@@ -291,7 +286,7 @@ fn wrong_commands_change_nothing() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn an_empty_service_answers_as_it_was_told_to() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let config = topology.config(&[("v1", 100)]);
     let _daemon = topology.up(&[("v1", 100)]).unwrap();

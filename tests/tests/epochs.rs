@@ -13,8 +13,7 @@ use release_user::kernel::{Capacities, load};
 
 /// One instance a version.
 fn small() -> Topology {
-    let versions = vec![("v1".into(), 1), ("v2".into(), 1)];
-    Topology::new(&TopologySpec { versions, ..TopologySpec::default() }).unwrap()
+    Topology::new(&TopologySpec::small()).unwrap()
 }
 
 /// Whoever puts another map in a pin's place takes the flows away from the next start.

@@ -20,10 +20,6 @@ use serde_json::Value;
 /// How long a closed flow stays in the table, with a margin.
 const LINGER: Duration = Duration::from_secs(62);
 
-fn small() -> TopologySpec {
-    TopologySpec { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..TopologySpec::default() }
-}
-
 /// The configuration with all weight on v1, whose sockets are looked for in the first backend's
 /// namespace.
 fn with_sockets(topology: &Topology) -> String {
@@ -90,7 +86,7 @@ fn listen_at_frontend(topology: &Topology) -> TcpListener {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_receipt_lists_who_was_ended_and_nobody_else() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let probes = "probes = { after = \"300ms\", every = \"100ms\", tries = 2 }\n";
     let config = topology.config(&[("v1", 100)]);
@@ -142,7 +138,7 @@ fn a_receipt_lists_who_was_ended_and_nobody_else() {
 #[ignore = "needs root: cargo xtask test"]
 fn a_daemon_killed_while_it_forces_loses_none() {
     const CONNECTIONS: u64 = 40;
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let daemon = topology.up(&[("v1", 100)]).unwrap();
     let listener = topology.backends[0].listen().unwrap();
@@ -178,7 +174,7 @@ fn a_daemon_killed_while_it_forces_loses_none() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn what_was_ended_of_another_instance_is_not_listed() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let [one, two] = [0, 1].map(|index| topology.backends[index].listen().unwrap());
@@ -211,7 +207,7 @@ fn what_was_ended_of_another_instance_is_not_listed() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn sockets_here_are_ended_where_resets_do_not_arrive() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     lb.write_config(&with_sockets(&topology)).unwrap();
     let _daemon = lb.start_daemon().unwrap();
@@ -233,7 +229,7 @@ fn sockets_here_are_ended_where_resets_do_not_arrive() {
 #[ignore = "needs root: cargo xtask test"]
 fn one_way_modes_end_sockets_on_this_host() {
     for mode in [Mode::Dsr, Mode::Ipip, Mode::Gue] {
-        let topology = Topology::new(&TopologySpec { mode, ..small() }).unwrap();
+        let topology = Topology::new(&TopologySpec { mode, ..TopologySpec::small() }).unwrap();
         let lb = &topology.lb;
         lb.write_config(&with_sockets(&topology)).unwrap();
         let _daemon = lb.start_daemon().unwrap();
@@ -260,7 +256,8 @@ fn one_way_modes_end_sockets_on_this_host() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_daemon_killed_while_it_ends_sockets_loses_none() {
-    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     lb.write_config(&with_sockets(&topology)).unwrap();
     let mut daemon = lb.start_daemon().unwrap();
@@ -290,8 +287,8 @@ fn a_daemon_killed_while_it_ends_sockets_loses_none() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn force_is_refused_where_it_can_do_nothing() {
-    let udp = TopologySpec { protocols: vec![Protocol::Udp], ..small() };
-    let dsr = TopologySpec { mode: Mode::Dsr, ..small() };
+    let udp = TopologySpec { protocols: vec![Protocol::Udp], ..TopologySpec::small() };
+    let dsr = TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() };
     let words = ["sockets of v1-1 are on this host", "`sockets`", "--on-deadline hold"];
     for (spec, words) in [(dsr, &words[..]), (udp, &["datagrams have none", "UDP flows end by"])] {
         let topology = Topology::new(&spec).unwrap();

@@ -14,11 +14,6 @@ use serde_json::Value;
 /// What `settle` is in the test's configuration.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// One instance a version.
-fn small() -> TopologySpec {
-    TopologySpec { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..TopologySpec::default() }
-}
-
 fn ends(mut stream: &TcpStream) -> Result<()> {
     ensure!(stream.read(&mut [0; 16])? == 0, "data instead of the end");
     Ok(())
@@ -77,7 +72,7 @@ fn time_to_idle(topology: &Topology, listener: &TcpListener, end: Ending) -> Res
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn idle_is_said_soon_after_every_kind_of_close() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let listener = topology.backends[0].listen().unwrap();
     for (round, (name, end)) in (1u64..).zip(ENDINGS) {
@@ -117,7 +112,7 @@ fn receipt(lb: &Balancer) -> Result<Value> {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_receipt_is_numbered_hashed_and_kept() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let daemon = topology.up(&[("v1", 100)]).unwrap();
     let _servers = topology.start_servers().unwrap();
@@ -149,7 +144,7 @@ fn a_receipt_is_numbered_hashed_and_kept() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn exit_codes_say_how_it_ended() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let _servers = topology.start_servers().unwrap();

@@ -20,8 +20,7 @@ const SETTLE: &str = "settle = \"500ms\", samples = 3, every = \"100ms\"";
 const PROBES: &str = "probes = { after = \"500ms\", every = \"200ms\", tries = 3 }";
 
 fn small() -> Topology {
-    let versions = vec![("v1".into(), 1), ("v2".into(), 1)];
-    Topology::new(&TopologySpec { versions, ..TopologySpec::default() }).unwrap()
+    Topology::new(&TopologySpec::small()).unwrap()
 }
 
 /// A daemon that asks soon.

@@ -4,16 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use release_tests::netns::Netns;
-use release_tests::scenario::{DEADLINE, Held, eventually};
+use release_tests::scenario::{DEADLINE, Held, eventually, without};
 use release_tests::topology::{CLIENT_SIDE, SERVICE, Topology, TopologySpec};
-
-/// The configuration without the line that contains `what`.
-fn without(config: &str, what: &str) -> String {
-    config
-        .lines()
-        .filter(|line| !line.contains(what))
-        .fold(String::new(), |text, line| text + line + "\n")
-}
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use release_tests::scenario::{DEADLINE, eventually};
+use release_tests::scenario::{DEADLINE, eventually, without};
 use release_tests::topology::{Balancer, SERVICE, Topology, TopologySpec};
 use serde_json::Value;
 
@@ -94,10 +94,7 @@ fn an_id_is_used_again_only_after_a_receipt() {
     let refused = lb.refused(&["retire", SERVICE, "v9"]).unwrap();
     assert!(refused.says(2, &["target v9", "it has v1, v2"]), "{refused:?}");
 
-    let fewer: String = config
-        .lines()
-        .filter(|line| !line.contains("id = \"v1-2\""))
-        .fold(String::new(), |text, line| text + line + "\n");
+    let fewer = without(&config, "id = \"v1-2\"");
     lb.write_config(&fewer).unwrap();
     lb.releasectl_ok(&["reload"]).unwrap();
     assert!(lb.releasectl_ok(&["idle", "receipts", SERVICE, "v1-2"]).is_ok());

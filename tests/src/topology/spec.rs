@@ -136,6 +136,14 @@ pub struct TopologySpec {
     pub wired: bool,
 }
 
+impl TopologySpec {
+    /// One backend on v1 and one on v2.
+    #[must_use]
+    pub fn small() -> Self {
+        Self { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..Self::default() }
+    }
+}
+
 impl Default for TopologySpec {
     fn default() -> Self {
         Self {

@@ -11,7 +11,7 @@ use release_tests::scenario::{DEADLINE, Pair, eventually};
 use release_tests::sockets::{abort, numbers, send_packet};
 use release_tests::topology::{FRONTEND, Topology, TopologySpec};
 
-use crate::harness::{SOON, Scene, Stage, small, up};
+use crate::harness::{SOON, Scene, Stage, up};
 use crate::{overflow, reuse};
 
 const RST: u8 = flags::RST;
@@ -29,8 +29,12 @@ const PROBED: Duration = Duration::from_secs(3);
 #[ignore = "needs root: cargo xtask test"]
 fn forgers_and_ports_that_return() {
     let daemon = overflow::FEW_HANDSHAKES.to_owned();
-    let topology =
-        Topology::new(&TopologySpec { daemon, service: PROBES.to_owned(), ..small() }).unwrap();
+    let topology = Topology::new(&TopologySpec {
+        daemon,
+        service: PROBES.to_owned(),
+        ..TopologySpec::small()
+    })
+    .unwrap();
     let _daemon = up(&topology);
     let stage = Stage::new(&topology);
     play(&stage);

@@ -8,7 +8,7 @@ use release_tests::netns::Netns;
 use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::topology::{Protocol, Topology, TopologySpec};
 
-use crate::harness::{SOON, Scene, Stage, small, up};
+use crate::harness::{SOON, Scene, Stage, up};
 
 /// As configured here.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,7 +49,8 @@ fn send(client: &UdpSocket, server: &UdpSocket) -> SocketAddr {
 #[ignore = "needs root: cargo xtask test"]
 fn datagrams() {
     let (protocols, service) = (vec![Protocol::Udp], TIMEOUTS.to_owned());
-    let topology = Topology::new(&TopologySpec { protocols, service, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { protocols, service, ..TopologySpec::small() }).unwrap();
     let _daemon = up(&topology);
     let stage = Stage::new(&topology);
     stage.play("one datagram, without an answer", |scene| {

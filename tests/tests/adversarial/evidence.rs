@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 use release_tests::scenario::{DEADLINE, Pair, eventually};
-use release_tests::topology::{Balancer, SERVICE, Topology};
+use release_tests::topology::{Balancer, SERVICE, Topology, TopologySpec};
 use serde_json::Value;
 
-use crate::harness::{Mortal, Scene, Stage, config, small, up};
+use crate::harness::{Mortal, Scene, Stage, config, up};
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn evidence_that_is_missing() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let config = config(&topology);
     let change = |what: &str, with: &str| {
@@ -181,7 +181,7 @@ fn remove_live_entry(lb: &Balancer) {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn evidence_of_the_past() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let daemon = Mortal::new(lb, up(&topology));
     let stage = Stage::new(&topology);

@@ -10,14 +10,14 @@ use std::time::Duration;
 use release_tests::observe::Dice;
 use release_tests::process::Process;
 use release_tests::scenario::{DEADLINE, Pair, eventually};
-use release_tests::topology::{SERVICE, Topology};
+use release_tests::topology::{SERVICE, Topology, TopologySpec};
 
-use crate::harness::{Mortal, SOON, Scene, Stage, accept, small, up};
+use crate::harness::{Mortal, SOON, Scene, Stage, accept, up};
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn the_daemon_killed_at_every_step_of_a_drain() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let lb = &topology.lb;
     let daemon = Mortal::new(lb, up(&topology));
     let stage = Stage::new(&topology);

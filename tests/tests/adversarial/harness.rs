@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use release_tests::cases::say;
 use release_tests::conditions::shift_clocks;
 use release_tests::observe::Ctl;
-use release_tests::scenario::{DEADLINE, Pair, Said, eventually};
+use release_tests::scenario::{DEADLINE, Pair, Said};
 use release_tests::topology::{
     Backend, Balancer, Daemon, Family, Mode, SERVICE, Topology, TopologySpec, frontend,
 };
@@ -26,14 +26,9 @@ const A_WHILE: Duration = Duration::from_millis(600);
 /// Pause between two of the watcher's questions.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// One instance a version.
-pub fn small() -> TopologySpec {
-    TopologySpec { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..TopologySpec::default() }
-}
-
 /// As [`small`], in a mode, for a family of addresses.
 pub fn over(mode: Mode, family: Family) -> TopologySpec {
-    TopologySpec { mode, families: vec![family], ..small() }
+    TopologySpec { mode, families: vec![family], ..TopologySpec::small() }
 }
 
 /// The configuration with all weight on v1, which settles sooner than others do.
@@ -202,17 +197,7 @@ impl Scene<'_> {
 
     /// Waits for a verdict.
     pub fn becomes(&self, verdict: &str, why: &str) -> Said {
-        let mut last = self.verdict();
-        let mut told = String::new();
-        eventually(2 * DEADLINE, &format!("{verdict} ({why})"), || {
-            last = self.verdict();
-            if last.reasons != told {
-                told.clone_from(&last.reasons);
-                eprintln!("{} {told}", last.verdict);
-            }
-            last.is(verdict, why)
-        });
-        last
+        self.lb.becomes(self.target, verdict, why)
     }
 
     /// From now on the target is not idle in truth.

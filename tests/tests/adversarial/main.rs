@@ -31,13 +31,13 @@ mod silent;
 
 use release_tests::topology::{Family, Mode, Topology, TopologySpec};
 
-use harness::{Stage, over, small, up};
+use harness::{Stage, over, up};
 
 /// Takes longest, so its name comes first.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_drain_says_when_it_will_end() {
-    let topology = Topology::new(&small()).unwrap();
+    let topology = Topology::new(&TopologySpec::small()).unwrap();
     let _daemon = up(&topology);
     let stage = Stage::new(&topology);
     several::an_interface(&stage);

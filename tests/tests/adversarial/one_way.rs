@@ -7,7 +7,7 @@ use release_tests::scenario::{DEADLINE, Pair, eventually, send};
 use release_tests::sockets::abort;
 use release_tests::topology::{Mode, Protocol, Topology, TopologySpec};
 
-use crate::harness::{Stage, small, up};
+use crate::harness::{Stage, up};
 use crate::{datagrams, overflow};
 
 const HALF: &str = "only the clients' half of its flows passes here";
@@ -57,7 +57,7 @@ fn one_way_dsr() {
         protocols: vec![Protocol::Tcp, Protocol::Udp],
         daemon: overflow::FEW_FLOWS.to_owned(),
         service: datagrams::TIMEOUTS.to_owned(),
-        ..small()
+        ..TopologySpec::small()
     })
     .unwrap();
     let _daemon = up(&topology);
@@ -71,7 +71,8 @@ fn one_way_dsr() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn one_way_ipip() {
-    let topology = Topology::new(&TopologySpec { mode: Mode::Ipip, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Ipip, ..TopologySpec::small() }).unwrap();
     let _daemon = up(&topology);
     let stage = Stage::new(&topology);
     play(&stage);

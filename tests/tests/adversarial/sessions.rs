@@ -5,7 +5,7 @@ use std::time::Duration;
 use release_tests::scenario::Pair;
 use release_tests::topology::{Topology, TopologySpec};
 
-use crate::harness::{SOON, Stage, accept, accept_all, config, small, up};
+use crate::harness::{SOON, Stage, accept, accept_all, config, up};
 
 /// As configured here.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,7 +17,8 @@ const TICK: Duration = Duration::from_millis(20);
 fn sessions() {
     let service = "session_timeout = \"2s\"".to_owned();
     let conversation = Some("client");
-    let topology = Topology::new(&TopologySpec { service, conversation, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { service, conversation, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     let _daemon = up(&topology);
     let stage = Stage::new(&topology);

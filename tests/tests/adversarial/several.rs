@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use release_tests::netns::{Receiving, VethEnd, veth};
-use release_tests::scenario::{DEADLINE, Pair, eventually};
+use release_tests::scenario::{DEADLINE, Pair, eventually, without};
 use release_tests::topology::{Balancer, CLIENT_SIDE, FRONTEND, SERVICE, Topology, TopologySpec};
 
-use crate::harness::{SETTLE, SOON, Scene, Stage, accept, config, small, stays};
+use crate::harness::{SETTLE, SOON, Scene, Stage, accept, config, stays};
 
 /// An address besides the frontend's.
 const OTHER: &str = "10.1.0.101";
@@ -29,16 +29,11 @@ fn pair_at(scene: &Scene<'_>, at: SocketAddr, listener: &TcpListener) -> Pair {
     pair
 }
 
-/// The lines of a configuration in which `what` does not stand.
-fn without(config: &str, what: &str) -> String {
-    config.lines().filter(|line| !line.contains(what)).map(|line| format!("{line}\n")).collect()
-}
-
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn configurations_that_change() {
     let versions = vec![("v1".into(), 2), ("v2".into(), 1), ("spare".into(), 2)];
-    let topology = Topology::new(&TopologySpec { versions, ..small() }).unwrap();
+    let topology = Topology::new(&TopologySpec { versions, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     lb.namespace.ip(&format!("addr add {OTHER}/32 dev {CLIENT_SIDE}")).unwrap();
     // v1 has one instance at first, v2 the third backend; the others are for later.
@@ -183,7 +178,7 @@ fn stays_idle(scene: &Scene<'_>, target: &str) {
 #[ignore = "needs root: cargo xtask test"]
 fn an_instance_that_comes_back_after_its_flow_expired() {
     let versions = vec![("v1".into(), 2), ("v2".into(), 1)];
-    let topology = Topology::new(&TopologySpec { versions, ..small() }).unwrap();
+    let topology = Topology::new(&TopologySpec { versions, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     let mode = "mode = \"nat\"\n";
     let short = format!("{mode}idle_timeout = \"1s\"\nprobes = {{ enabled = false }}\n");

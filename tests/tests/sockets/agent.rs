@@ -13,7 +13,7 @@ use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::sockets::abort;
 use release_tests::topology::{FRONTEND, Mode, Topology, TopologySpec};
 
-use crate::common::{becomes, config, item, shift_away, small};
+use crate::common::{config, item, shift_away};
 
 /// Where the first backend's agent is.
 const AGENT: &str = "10.2.1.2:7443";
@@ -64,7 +64,7 @@ fn listen(topology: &Topology) -> TcpListener {
 fn one_way_modes_are_idle_by_the_agents_word() {
     let ca = Authority::new().unwrap();
     for mode in [Mode::Dsr, Mode::Ipip, Mode::Gue] {
-        let topology = Topology::new(&TopologySpec { mode, ..small() }).unwrap();
+        let topology = Topology::new(&TopologySpec { mode, ..TopologySpec::small() }).unwrap();
         let lb = &topology.lb;
         lb.write_config(&asking(&topology, &ca)).unwrap();
         let _daemon = lb.start_daemon().unwrap();
@@ -72,18 +72,18 @@ fn one_way_modes_are_idle_by_the_agents_word() {
         let listener = listen(&topology);
         let pair = topology.pair(&listener).unwrap();
         shift_away(lb);
-        becomes(lb, "busy", "1 socket remains: 1 ESTABLISHED");
+        lb.becomes("v1", "busy", "1 socket remains: 1 ESTABLISHED");
         drop(pair);
         // The server's FIN does not pass here: the table alone would wait for `idle_timeout`.
-        let said = becomes(lb, "idle", "");
+        let said = lb.becomes("v1", "idle", "");
         assert!(item(&said, "both-directions").1.ends_with("; answered by the sockets"));
         assert!(item(&said, "flow-table").1.ends_with("; over, by the sockets"));
         // Nobody there to say so any more.
         agent.terminate(DEADLINE).unwrap();
-        let said = becomes(lb, "busy", "1 active flow");
+        let said = lb.becomes("v1", "busy", "1 active flow");
         assert!(said.is("busy", "sockets: agent 10.2.1.2:7443: not reachable"), "{said:?}");
         let _agent = start(&topology, &ca.certificate(), &ca.sign(HOST).unwrap());
-        becomes(lb, "idle", "");
+        lb.becomes("v1", "idle", "");
     }
 }
 
@@ -91,7 +91,8 @@ fn one_way_modes_are_idle_by_the_agents_word() {
 #[ignore = "needs root: cargo xtask test"]
 fn a_reset_lost_on_the_way_is_busy_by_the_agents_word() {
     let ca = Authority::new().unwrap();
-    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     lb.write_config(&asking(&topology, &ca)).unwrap();
     let _daemon = lb.start_daemon().unwrap();
@@ -101,12 +102,12 @@ fn a_reset_lost_on_the_way_is_busy_by_the_agents_word() {
     shift_away(lb);
     topology.backends[0].namespace.block("input", "tcp flags & rst == rst").unwrap();
     abort(client).unwrap();
-    becomes(lb, "busy", "1 socket remains: 1 in accept queue (the flow table shows none)");
+    lb.becomes("v1", "busy", "1 socket remains: 1 in accept queue (the flow table shows none)");
     topology.backends[0].namespace.unblock().unwrap();
     drop(listener.accept().unwrap());
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     agent.terminate(DEADLINE).unwrap();
-    let said = becomes(lb, "unknown", "sockets: agent 10.2.1.2:7443: not reachable");
+    let said = lb.becomes("v1", "unknown", "sockets: agent 10.2.1.2:7443: not reachable");
     assert!(said.is("unknown", "only the clients' half of its flows passes here"), "{said:?}");
 }
 
@@ -114,7 +115,8 @@ fn a_reset_lost_on_the_way_is_busy_by_the_agents_word() {
 #[ignore = "needs root: cargo xtask test"]
 fn an_agent_that_cannot_be_trusted_or_does_not_answer_is_unknown() {
     let (ca, other) = (Authority::new().unwrap(), Authority::new().unwrap());
-    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     lb.write_config(&asking(&topology, &ca)).unwrap();
     let _daemon = lb.start_daemon().unwrap();
@@ -128,29 +130,29 @@ fn an_agent_that_cannot_be_trusted_or_does_not_answer_is_unknown() {
     ];
     for (trusted, files, why) in cases {
         let agent = start(&topology, &trusted, &files);
-        becomes(lb, "unknown", &format!("sockets: agent 10.2.1.2:7443: {why}"));
+        lb.becomes("v1", "unknown", &format!("sockets: agent 10.2.1.2:7443: {why}"));
         agent.terminate(DEADLINE).unwrap();
     }
     let agent = start(&topology, &ca.certificate(), &ca.sign(HOST).unwrap());
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     // It takes new certificates without a restart, and keeps the old ones if those are no good.
     let ours = ca.sign(HOST).unwrap();
     std::fs::write(&ours[0], "junk").unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     let [certificate, key] = other.sign(HOST).unwrap();
     std::fs::copy(certificate, &ours[0]).unwrap();
     std::fs::copy(key, &ours[1]).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    becomes(lb, "unknown", "no trust: invalid peer certificate");
+    lb.becomes("v1", "unknown", "no trust: invalid peer certificate");
     ca.sign(HOST).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     // It hangs.
     agent.signal(Signal::SIGSTOP).unwrap();
-    becomes(lb, "unknown", "sockets: agent 10.2.1.2:7443: no answer within 2s");
+    lb.becomes("v1", "unknown", "sockets: agent 10.2.1.2:7443: no answer within 2s");
     agent.signal(Signal::SIGCONT).unwrap();
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
 }
 
 /// The clock of its host has gone back, as that of one that was restored from a copy; its kernel
@@ -159,7 +161,8 @@ fn an_agent_that_cannot_be_trusted_or_does_not_answer_is_unknown() {
 #[ignore = "needs root: cargo xtask test"]
 fn an_agent_whose_answer_is_stale_or_whose_kernel_refuses_is_unknown() {
     let ca = Authority::new().unwrap();
-    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     lb.write_config(&asking(&topology, &ca)).unwrap();
     let _daemon = lb.start_daemon().unwrap();
@@ -167,18 +170,18 @@ fn an_agent_whose_answer_is_stale_or_whose_kernel_refuses_is_unknown() {
     let files = ca.sign(HOST).unwrap();
     shift_away(lb);
     let mut agent = start(&topology, &ca.certificate(), &files);
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     agent.terminate(DEADLINE).unwrap();
     agent = start_under(&topology, &ca.certificate(), &files, |agent| shift_clocks(agent, -60));
     // Once: the next answer is compared with this one.
     let said = lb.verdict("v1").unwrap();
     let why = "sockets: agent 10.2.1.2:7443: stale answer: its host's clock is behind";
     assert!(said.is("unknown", why), "{said:?}");
-    becomes(lb, "idle", "");
+    lb.becomes("v1", "idle", "");
     agent.terminate(DEADLINE).unwrap();
     let _agent = start_under(&topology, &ca.certificate(), &files, refuse_sock_diag);
     let why = "sockets: agent 10.2.1.2:7443: sock_diag: netlink socket: EPERM";
-    let said = becomes(lb, "unknown", why);
+    let said = lb.becomes("v1", "unknown", why);
     assert!(said.is("unknown", "only the clients' half of its flows passes here"), "{said:?}");
 }
 
@@ -187,7 +190,8 @@ fn an_agent_whose_answer_is_stale_or_whose_kernel_refuses_is_unknown() {
 #[ignore = "needs root: cargo xtask test"]
 fn files_that_are_no_good_are_named() {
     let ca = Authority::new().unwrap();
-    let topology = Topology::new(&TopologySpec { mode: Mode::Dsr, ..small() }).unwrap();
+    let topology =
+        Topology::new(&TopologySpec { mode: Mode::Dsr, ..TopologySpec::small() }).unwrap();
     let lb = &topology.lb;
     let good = asking(&topology, &ca);
     lb.write_config(&good).unwrap();

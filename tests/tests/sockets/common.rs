@@ -1,12 +1,7 @@
 //! What several of these tests say.
 
-use release_tests::scenario::{DEADLINE, Said, eventually};
-use release_tests::topology::{Balancer, SERVICE, Topology, TopologySpec};
-
-/// One instance a version.
-pub fn small() -> TopologySpec {
-    TopologySpec { versions: vec![("v1".into(), 1), ("v2".into(), 1)], ..TopologySpec::default() }
-}
+use release_tests::scenario::Said;
+use release_tests::topology::{Balancer, SERVICE, Topology};
 
 /// The configuration with all weight on v1, and v1's sockets asked for at a place.
 pub fn config(topology: &Topology, place: &str) -> String {
@@ -23,20 +18,6 @@ pub fn netns(topology: &Topology) -> String {
 
 pub fn shift_away(lb: &Balancer) {
     lb.releasectl_ok(&["shift", SERVICE, "v1=0", "v2=100"]).unwrap();
-}
-
-/// Waits for a verdict on v1, for a reason that contains `why`.
-pub fn becomes(lb: &Balancer, verdict: &str, why: &str) -> Said {
-    let mut last = lb.verdict("v1").unwrap();
-    eventually(DEADLINE * 2, &format!("{verdict} ({why})"), || {
-        last = lb.verdict("v1").unwrap();
-        let said = last.is(verdict, why);
-        if !said {
-            eprintln!("{} {}", last.verdict, last.reasons);
-        }
-        said
-    });
-    last
 }
 
 /// Detail of an item of the evidence, and whether it speaks for `idle`.
