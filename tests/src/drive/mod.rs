@@ -1,8 +1,8 @@
 //! A release in small: many conversations, a change of weights in their middle, and what each of
 //! them saw.
 //!
-//! Half of them have begun when the change begins; a tenth of these lives across it. A quarter
-//! begins only after the change has returned. Each flow (TCP connection or UDP flow) asks several
+//! Half of them have begun when the change begins, and half of these have been answered; a tenth
+//! lives across it. A quarter begins only after the change has returned. Each flow (TCP connection or UDP flow) asks several
 //! times, and must be answered by one and the same server.
 
 mod flow;
@@ -128,10 +128,14 @@ impl Run<'_> {
 
     fn half_begun(&self) -> Result<()> {
         let half = self.drive.flows / 2;
-        let not_yet = |state: &mut State| state.begun < half && !state.stopped;
+        let come = |state: &State| {
+            let Outcome { flows, errors, .. } = state.outcome;
+            state.begun >= half && u64::from(flows) + errors >= u64::from(half / 2)
+        };
+        let not_yet = |state: &mut State| !come(state) && !state.stopped;
         let waited = self.changed.wait_timeout_while(self.lock(), BEGIN, not_yet);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.begun >= half {
+        if come(&state) {
             return Ok(());
         }
         let State { begun, outcome, .. } = &*state;
