@@ -19,6 +19,7 @@ pub mod net;
 pub mod paths;
 pub mod placement;
 pub mod probe;
+pub mod release;
 pub mod sockets;
 pub mod store;
 pub mod verdict;

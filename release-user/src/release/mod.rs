@@ -1,0 +1,3 @@
+//! Releases: from "here is the new version" to "the old one is retired".
+
+pub mod plan;
