@@ -54,6 +54,12 @@ pub struct Ready {
     pub timeout: Duration,
 }
 
+impl Default for Ready {
+    fn default() -> Self {
+        Self { threshold: Threshold::Percent(100), timeout: Duration::from_secs(300) }
+    }
+}
+
 /// A number of instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -116,7 +122,7 @@ pub enum Step {
 
 /// What the new version may do at most, over the hold of a step. Whatever is not given is not
 /// judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Analysis {
     /// Flows of the new version without which nothing can be said: the release pauses.
     pub min_flows: u64,
@@ -134,6 +140,33 @@ pub struct Analysis {
     pub max_retransmits: Option<f64>,
 }
 
+/// Nothing is judged.
+impl Default for Analysis {
+    fn default() -> Self {
+        Self {
+            min_flows: 0,
+            every: Duration::from_secs(10),
+            max_syn_failures: None,
+            max_resets: None,
+            max_latency: None,
+            max_latency_ratio: None,
+            max_retransmits: None,
+        }
+    }
+}
+
+impl Analysis {
+    /// Whether anything is compared with what was measured, the number of flows apart.
+    #[must_use]
+    pub const fn has_thresholds(&self) -> bool {
+        self.max_syn_failures.is_some()
+            || self.max_resets.is_some()
+            || self.max_latency.is_some()
+            || self.max_latency_ratio.is_some()
+            || self.max_retransmits.is_some()
+    }
+}
+
 /// How what is old is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
@@ -143,6 +176,12 @@ pub struct Drain {
     pub on_deadline: OnDeadline,
     /// Connections that `force` ends a second.
     pub force_rate: u32,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { deadline: None, on_deadline: OnDeadline::Hold, force_rate: 100 }
+    }
 }
 
 /// What to do about connections at the deadline.
@@ -201,8 +240,14 @@ pub struct Hook {
 pub enum Action {
     /// A program with its arguments; no shell.
     Exec(Vec<String>),
-    /// Start, restart or stop this unit; `{instance}` and others are filled in.
+    /// Start (hook `start`), restart (`upgrade`) or stop (`stop`) this unit. The placeholders in it
+    /// are filled in, escaped as in `systemd-escape`.
     Unit(String),
+}
+
+impl Action {
+    /// What stands in braces in a unit's name: the instance's id, its version, its service.
+    pub const PLACEHOLDERS: [&str; 3] = ["instance", "version", "service"];
 }
 
 /// An address that is asked or told by HTTP.
