@@ -1,5 +1,7 @@
 //! Releases: from "here is the new version" to "the old one is retired".
 
+pub mod analysis;
+pub mod hook;
 pub mod machine;
 pub mod phase;
 pub mod plan;
