@@ -35,6 +35,12 @@ fn release(plan: Plan) -> Release {
     }
 }
 
+/// One of a service, for tests elsewhere.
+pub(crate) fn a_release(service: &str) -> Release {
+    let plan = plan(Strategy::SideBySide, Vec::new(), OnDeadline::Hold);
+    Release { id: 0, service: service.to_owned(), ..release(plan) }
+}
+
 const IN_PLACE: Strategy = Strategy::InPlace { batch: 2, min_serving: 3 };
 
 fn all_steps() -> Vec<Step> {

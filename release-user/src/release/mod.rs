@@ -2,6 +2,7 @@
 
 pub mod analysis;
 pub mod hook;
+pub mod journal;
 pub mod machine;
 pub mod phase;
 pub mod plan;

@@ -1,12 +1,14 @@
 //! Where the daemon keeps what must survive it. A trait, so that a store shared by several hosts
 //! can take the place of the local one.
 
+mod journal;
 mod sqlite;
 
 pub use sqlite::SqliteStore;
 
 use crate::api::types::{ForcedFlow, Receipt};
 use crate::control::state::ServiceState;
+use crate::release::journal::Journal;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ pub struct Forced {
 }
 
 /// A service's state is one document, replaced whole: a crash leaves the old one or the new one.
-pub trait Store: Send {
+pub trait Store: Journal + Send {
     /// All services, in the order of their ids.
     ///
     /// # Errors

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::{Forced, Store, StoreError};
+use super::{Forced, Store, StoreError, journal};
 use crate::api::types::{ForcedFlow, How, MOST_FORCED, Receipt};
 use crate::control::state::ServiceState;
 
 /// Raised when the tables change.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// State in `state.db`.
 pub struct SqliteStore {
     path: PathBuf,
-    db: Connection,
+    pub(super) db: Connection,
 }
 
 impl SqliteStore {
@@ -50,17 +50,19 @@ impl SqliteStore {
                  frontend TEXT NOT NULL, tag INTEGER NOT NULL, how TEXT NOT NULL,
                  document TEXT NOT NULL,
                  PRIMARY KEY (epoch, backend, client, frontend, tag)) STRICT, WITHOUT ROWID;
-             PRAGMA user_version = {SCHEMA};"
+             {}
+             PRAGMA user_version = {SCHEMA};",
+            journal::TABLES
         ))
         .map_err(|error| fail(error.to_string()))?;
         Ok(Self { path, db })
     }
 
-    fn failed(&self, error: &dyn std::fmt::Display) -> StoreError {
+    pub(super) fn failed(&self, error: &dyn std::fmt::Display) -> StoreError {
         StoreError { path: self.path.clone(), why: error.to_string() }
     }
 
-    fn documents<T: serde::de::DeserializeOwned>(
+    pub(super) fn documents<T: serde::de::DeserializeOwned>(
         &self,
         query: &str,
         arguments: impl rusqlite::Params,
@@ -77,7 +79,7 @@ impl SqliteStore {
     }
 
     /// All of it, or nothing.
-    fn in_transaction<T>(
+    pub(super) fn in_transaction<T>(
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Box<dyn std::error::Error>>,
     ) -> Result<T, StoreError> {

@@ -1,0 +1,190 @@
+//! Releases in the local store.
+
+use rusqlite::{Connection, Error, ErrorCode, OptionalExtension as _, params};
+
+use super::{SqliteStore, StoreError};
+use crate::release::journal::{BeginError, Entry, HookRun, Journal};
+use crate::release::machine::Release;
+
+/// The tables of it. A service has one release that is not over.
+pub(super) const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS release (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, service TEXT NOT NULL, over INTEGER NOT NULL,
+        document TEXT NOT NULL) STRICT;
+    CREATE UNIQUE INDEX IF NOT EXISTS one_release ON release (service) WHERE over = 0;
+    CREATE TABLE IF NOT EXISTS release_entry (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, release INTEGER NOT NULL REFERENCES release (id),
+        document TEXT NOT NULL) STRICT;
+    CREATE INDEX IF NOT EXISTS entries_of ON release_entry (release);
+    CREATE TABLE IF NOT EXISTS hook_run (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, release INTEGER NOT NULL REFERENCES release (id),
+        document TEXT NOT NULL) STRICT;
+    CREATE INDEX IF NOT EXISTS hooks_of ON hook_run (release);";
+
+fn add_entry(db: &Connection, release: u64, entry: &Entry) -> Result<(), Error> {
+    let document = serde_json::to_string(entry).map_err(to_sql)?;
+    let query = "INSERT INTO release_entry (release, document) VALUES (?1, ?2)";
+    db.execute(query, params![release, document]).map(drop)
+}
+
+fn put_release(db: &Connection, release: &Release) -> Result<(), Error> {
+    let document = serde_json::to_string(release).map_err(to_sql)?;
+    let query = "UPDATE release SET over = ?2, document = ?3 WHERE id = ?1";
+    db.execute(query, params![release.id, release.phase.is_over(), document]).map(drop)
+}
+
+fn to_sql(error: serde_json::Error) -> Error {
+    Error::ToSqlConversionFailure(Box::new(error))
+}
+
+impl SqliteStore {
+    /// The release of a service that is not over.
+    fn under_way(&self, service: &str) -> Result<Option<u64>, StoreError> {
+        let query = "SELECT id FROM release WHERE service = ?1 AND over = 0";
+        let found = self.db.query_row(query, params![service], |row| row.get(0)).optional();
+        found.map_err(|error| self.failed(&error))
+    }
+}
+
+impl Journal for SqliteStore {
+    fn begin_release(
+        &mut self,
+        mut release: Release,
+        entry: &Entry,
+    ) -> Result<Release, BeginError> {
+        let begun = (|| {
+            let transaction = self.db.transaction()?;
+            let query = "INSERT INTO release (service, over, document) VALUES (?1, 0, '')";
+            transaction.execute(query, params![release.service])?;
+            release.id = transaction.last_insert_rowid() as u64;
+            put_release(&transaction, &release)?;
+            add_entry(&transaction, release.id, entry)?;
+            transaction.commit()
+        })();
+        match begun {
+            Ok(()) => Ok(release),
+            Err(Error::SqliteFailure(why, _)) if why.code == ErrorCode::ConstraintViolation => {
+                let other = self.under_way(&release.service)?;
+                Err(BeginError::UnderWay(other.unwrap_or_default()))
+            }
+            Err(error) => Err(self.failed(&error).into()),
+        }
+    }
+
+    fn save_release(&mut self, release: &Release, entry: &Entry) -> Result<(), StoreError> {
+        self.in_transaction(|transaction| {
+            put_release(transaction, release)?;
+            Ok(add_entry(transaction, release.id, entry)?)
+        })
+    }
+
+    fn note_entry(&mut self, release: u64, entry: &Entry) -> Result<(), StoreError> {
+        add_entry(&self.db, release, entry).map_err(|error| self.failed(&error))
+    }
+
+    fn release(&self, id: u64) -> Result<Option<Release>, StoreError> {
+        let query = "SELECT document FROM release WHERE id = ?1";
+        Ok(self.documents(query, params![id])?.pop())
+    }
+
+    fn releases(&self, service: Option<&str>) -> Result<Vec<Release>, StoreError> {
+        let query =
+            "SELECT document FROM release WHERE ?1 IS NULL OR service = ?1 ORDER BY id DESC";
+        self.documents(query, params![service])
+    }
+
+    fn timeline(&self, release: u64) -> Result<Vec<Entry>, StoreError> {
+        let query = "SELECT document FROM release_entry WHERE release = ?1 ORDER BY id";
+        self.documents(query, params![release])
+    }
+
+    fn begin_hook(&mut self, run: &HookRun) -> Result<u64, StoreError> {
+        self.in_transaction(|transaction| {
+            let query = "INSERT INTO hook_run (release, document) VALUES (?1, '')";
+            transaction.execute(query, params![run.release])?;
+            let id = transaction.last_insert_rowid() as u64;
+            put_hook(transaction, &HookRun { id, ..run.clone() })?;
+            Ok(id)
+        })
+    }
+
+    fn save_hook(&mut self, run: &HookRun) -> Result<(), StoreError> {
+        put_hook(&self.db, run).map_err(|error| self.failed(&error))
+    }
+
+    fn hook_runs(&self, release: u64) -> Result<Vec<HookRun>, StoreError> {
+        let query = "SELECT document FROM hook_run WHERE release = ?1 ORDER BY id";
+        self.documents(query, params![release])
+    }
+}
+
+fn put_hook(db: &Connection, run: &HookRun) -> Result<(), Error> {
+    let document = serde_json::to_string(run).map_err(to_sql)?;
+    let query = "UPDATE hook_run SET document = ?2 WHERE id = ?1";
+    db.execute(query, params![run.id, document]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::machine::{Event, tests::a_release};
+    use crate::release::phase::{Phase, Point};
+
+    fn entry(text: &str) -> Entry {
+        Entry {
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            state: "pending".to_owned(),
+            kind: "state".to_owned(),
+            text: text.to_owned(),
+            data: serde_json::json!({ "number": 1 }),
+        }
+    }
+
+    #[test]
+    fn a_service_has_one_release_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        let first = store.begin_release(a_release("web"), &entry("began")).unwrap();
+        assert!(store.begin_release(a_release("other"), &entry("began")).is_ok());
+        let second = store.begin_release(a_release("web"), &entry("began"));
+        assert!(matches!(second, Err(BeginError::UnderWay(id)) if id == first.id));
+        let over = Release { phase: Phase::Reversed, ..first.clone() };
+        store.save_release(&over, &entry("reversed")).unwrap();
+        let third = store.begin_release(a_release("web"), &entry("began")).unwrap();
+        assert!(third.id > first.id);
+        let ids: Vec<u64> = store.releases(Some("web")).unwrap().iter().map(|r| r.id).collect();
+        assert_eq!(ids, [third.id, first.id]);
+        assert_eq!(store.releases(None).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_next_process_finds_it_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        let begun = store.begin_release(a_release("web"), &entry("began")).unwrap();
+        let staging = begun.after(&Event::Done).unwrap();
+        store.save_release(&staging, &entry("staging")).unwrap();
+        store.note_entry(begun.id, &entry("more")).unwrap();
+        let mut run = HookRun {
+            id: 0,
+            release: begun.id,
+            point: Point::Start,
+            place: "staging".to_owned(),
+            instance: Some("a".to_owned()),
+            began_at: "now".to_owned(),
+            process: None,
+            outcome: None,
+            output: String::new(),
+        };
+        run.id = store.begin_hook(&run).unwrap();
+        (run.process, run.outcome) = (Some((7, 8)), Some("done".to_owned()));
+        store.save_hook(&run).unwrap();
+        drop(store);
+        let store = SqliteStore::open(folder.path()).unwrap();
+        assert_eq!(store.release(begun.id).unwrap(), Some(staging));
+        assert_eq!(store.release(99).unwrap(), None);
+        let texts = store.timeline(begun.id).unwrap().into_iter().map(|entry| entry.text);
+        assert_eq!(texts.collect::<Vec<_>>(), ["began", "staging", "more"]);
+        assert_eq!(store.hook_runs(begun.id).unwrap(), [run]);
+    }
+}
