@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::Outcome;
 use super::machine::Release;
 use super::phase::Point;
 use crate::store::StoreError;
@@ -34,14 +35,16 @@ pub struct HookRun {
     pub point: Point,
     /// Where in the release: each place runs it once.
     pub place: String,
+    /// The release's round then.
+    pub round: u32,
     /// For this instance.
     pub instance: Option<String>,
     /// When it began, RFC 3339.
     pub began_at: String,
     /// Process id and birth, see [`birth`](super::hook::birth).
     pub process: Option<(u32, u64)>,
-    /// How it ended: `done`, `not yet` or why it failed; none: nobody knows.
-    pub outcome: Option<String>,
+    /// How it ended; none: nobody knows.
+    pub outcome: Option<Outcome>,
     /// The end of what it wrote.
     #[serde(default)]
     pub output: String,

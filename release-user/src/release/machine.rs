@@ -28,6 +28,13 @@ pub struct Release {
     pub phase: Phase,
     /// How many of the phase's wants are done.
     pub done: usize,
+    /// How often somebody has said that it goes on: what nobody knows the outcome of may be run
+    /// again then.
+    #[serde(default)]
+    pub round: u32,
+    /// When it came to what it wants now, in milliseconds since boot.
+    #[serde(default)]
+    pub since_boot_ms: u64,
 }
 
 /// Something that happened.
@@ -373,7 +380,10 @@ impl Release {
                 _ => return Err(self.refused("only before the new version has all can it pause")),
             },
             Command::Resume => match self.phase.clone() {
-                Phase::Paused { then, .. } => self.enter(*then),
+                Phase::Paused { then, .. } => {
+                    self.round += 1;
+                    self.enter(*then);
+                }
                 Phase::Held(part) => self.enter(Phase::Draining(part)),
                 _ => return Err(self.refused("it does not wait")),
             },

@@ -32,6 +32,8 @@ fn release(plan: Plan) -> Release {
         plan,
         phase: Phase::Pending,
         done: 0,
+        round: 0,
+        since_boot_ms: 0,
     }
 }
 

@@ -6,3 +6,4 @@ pub mod journal;
 pub mod machine;
 pub mod phase;
 pub mod plan;
+pub mod runner;

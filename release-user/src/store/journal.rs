@@ -127,6 +127,7 @@ fn put_hook(db: &Connection, run: &HookRun) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::release::hook::Outcome;
     use crate::release::machine::{Event, tests::a_release};
     use crate::release::phase::{Phase, Point};
 
@@ -170,6 +171,7 @@ mod tests {
             release: begun.id,
             point: Point::Start,
             place: "staging".to_owned(),
+            round: 0,
             instance: Some("a".to_owned()),
             began_at: "now".to_owned(),
             process: None,
@@ -177,7 +179,7 @@ mod tests {
             output: String::new(),
         };
         run.id = store.begin_hook(&run).unwrap();
-        (run.process, run.outcome) = (Some((7, 8)), Some("done".to_owned()));
+        (run.process, run.outcome) = (Some((7, 8)), Some(Outcome::Done));
         store.save_hook(&run).unwrap();
         drop(store);
         let store = SqliteStore::open(folder.path()).unwrap();

@@ -1,0 +1,254 @@
+//! Carrying a release out: what it wants is done, what comes of it is written down, and so on, until
+//! it is over. Dropped at any moment, and begun again, it goes on where it was.
+
+use std::ops::DerefMut;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::hook::{self, Call, Outcome};
+use super::journal::{Entry, HookRun, Journal};
+use super::machine::{Command, Event, Refused, Release};
+use super::phase::{Part, Phase, Point, Proof, Want};
+use super::plan::Hook;
+use crate::store::StoreError;
+
+/// How long after a hook that said "not yet" it is run again.
+const NOT_YET: Duration = Duration::from_secs(5);
+
+/// What a release is carried out with.
+pub trait World: Send + Sync {
+    /// Where releases are written down.
+    fn journal(&self) -> impl DerefMut<Target = dyn Journal + Send>;
+    /// Now, RFC 3339.
+    fn now(&self) -> String;
+    /// Time since boot.
+    fn since_boot(&self) -> Duration;
+    /// Instances of a part.
+    fn instances(&self, release: &Release, part: Part) -> Vec<String>;
+    /// What a hook is told.
+    fn call(
+        &self,
+        release: &Release,
+        point: Point,
+        instance: Option<&str>,
+        by: Option<Proof>,
+    ) -> Call;
+    /// Does what is wanted, or waits for it; anything but hooks. It may be dropped at any moment and
+    /// asked again: what takes time counts from [`Release::since_boot_ms`].
+    fn perform(&self, release: &Release, want: &Want) -> impl Future<Output = Event> + Send;
+    /// Is told of everything that is written down.
+    fn tell(&self, release: &Release, entry: &Entry);
+}
+
+/// What somebody says, and where the answer goes.
+pub type Order = (Command, oneshot::Sender<Result<Release, Refused>>);
+
+/// Carries a release out to its end.
+///
+/// # Errors
+/// If something cannot be written down: then nothing more is done.
+pub async fn carry_out(
+    world: &impl World,
+    mut release: Release,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<Release, StoreError> {
+    while !release.phase.is_over() {
+        release = move_on(world, &release, orders).await?;
+    }
+    Ok(release)
+}
+
+/// Does what is wanted until the release moves. An order that cannot be now disturbs nothing.
+async fn move_on(
+    world: &impl World,
+    release: &Release,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<Release, StoreError> {
+    let work = work(world, release);
+    let limit = limit(world, release);
+    tokio::pin!(work, limit);
+    let event = loop {
+        tokio::select! {
+            biased;
+            Some((command, answer)) = orders.recv() => {
+                let event = Event::Command(command);
+                let moved = match release.after(&event) {
+                    Ok(next) => Ok(arrive(world, release, next, &event)?),
+                    Err(refused) => Err(refused),
+                };
+                // Who asked may have gone.
+                let _ = answer.send(moved.clone());
+                if let Ok(next) = moved {
+                    return Ok(next);
+                }
+            }
+            event = &mut work => break event?,
+            () = &mut limit => break Event::TimeUp,
+        }
+    };
+    match release.after(&event) {
+        Ok(next) => arrive(world, release, next, &event),
+        Err(refused) => {
+            // What is wanted cannot answer so: a fault of this program.
+            log::error!("{event:?}: {refused}");
+            sleep(NOT_YET).await;
+            Ok(release.clone())
+        }
+    }
+}
+
+/// Writes down where it is now.
+fn arrive(
+    world: &impl World,
+    before: &Release,
+    mut next: Release,
+    event: &Event,
+) -> Result<Release, StoreError> {
+    if next.phase == before.phase && next.done == before.done {
+        return Ok(next);
+    }
+    next.since_boot_ms = world.since_boot().as_millis() as u64;
+    let entry = Entry {
+        at: world.now(),
+        state: next.state().to_owned(),
+        kind: "state".to_owned(),
+        text: in_words(before, &next, event),
+        data: serde_json::Value::Null,
+    };
+    world.journal().save_release(&next, &entry)?;
+    world.tell(&next, &entry);
+    Ok(next)
+}
+
+fn in_words(before: &Release, next: &Release, event: &Event) -> String {
+    let why = match (&next.phase, event) {
+        (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) => why.clone(),
+        (_, Event::Idle { receipt, .. }) => format!("receipt {receipt}"),
+        (_, Event::TimeUp) => "not in time".to_owned(),
+        (_, Event::Command(command)) => format!("{command:?}").to_lowercase(),
+        _ => format!("{:?}", before.wanted()),
+    };
+    format!("{} → {}: {why}", before.state(), next.state())
+}
+
+/// Does what is wanted now, or waits for it.
+async fn work(world: &impl World, release: &Release) -> Result<Event, StoreError> {
+    match release.wanted() {
+        None if release.phase == Phase::Pending => Ok(Event::Done),
+        None => std::future::pending().await,
+        Some(Want::Hook { point, each, proof }) => {
+            run_hooks(world, release, point, each, proof).await
+        }
+        Some(want) => Ok(world.perform(release, &want).await),
+    }
+}
+
+/// Waits until what is wanted now takes too long.
+async fn limit(world: &impl World, release: &Release) {
+    let Some(limit) = release.limit() else { return std::future::pending().await };
+    let began = Duration::from_millis(release.since_boot_ms);
+    let passed = world.since_boot().saturating_sub(began);
+    sleep(limit.saturating_sub(passed)).await;
+}
+
+/// The plan's hook at a point.
+fn hook_at(release: &Release, point: Point) -> Option<&Hook> {
+    let hooks = &release.plan.hooks;
+    let hook = match point {
+        Point::Start => &hooks.start,
+        Point::PreDrain => &hooks.pre_drain,
+        Point::Upgrade => &hooks.upgrade,
+        Point::Probe => &hooks.probe,
+        Point::Test => &hooks.test,
+        Point::PreStep => &hooks.pre_step,
+        Point::Promote => &hooks.promote,
+        Point::Stop => &hooks.stop,
+        Point::PostRelease => &hooks.post_release,
+        Point::Abort => &hooks.abort,
+    };
+    hook.as_ref()
+}
+
+/// Runs a hook for each instance of a part, or once: those that have not been run here.
+async fn run_hooks(
+    world: &impl World,
+    release: &Release,
+    point: Point,
+    each: Option<Part>,
+    proof: Option<Proof>,
+) -> Result<Event, StoreError> {
+    let Some(hook) = hook_at(release, point) else { return Ok(Event::Done) };
+    let instances: Vec<Option<String>> = match each {
+        Some(part) => world.instances(release, part).into_iter().map(Some).collect(),
+        None => vec![None],
+    };
+    for instance in instances {
+        let instance = instance.as_deref();
+        let call = world.call(release, point, instance, proof);
+        if let Err(why) = run_once(world, release, hook, &call).await? {
+            let of = instance.map(|instance| format!(" of {instance}")).unwrap_or_default();
+            return Ok(Event::Failed(format!("hook {point:?}{of}: {why}").to_lowercase()));
+        }
+    }
+    Ok(Event::Done)
+}
+
+/// Runs a hook, unless it was run at this place before.
+async fn run_once(
+    world: &impl World,
+    release: &Release,
+    hook: &Hook,
+    call: &Call,
+) -> Result<Result<(), String>, StoreError> {
+    let place = serde_json::to_string(&(&release.phase, call.point)).unwrap_or_default();
+    let here = |run: &HookRun| run.place == place && run.instance == call.instance;
+    let runs = world.journal().hook_runs(release.id)?;
+    match runs.into_iter().rfind(here) {
+        Some(HookRun { outcome: Some(Outcome::Done), .. }) => return Ok(Ok(())),
+        Some(run @ HookRun { outcome: None, .. }) => {
+            if let Some((process, born)) = run.process {
+                hook::outlive(process, born).await;
+            }
+            if !hook.idempotent && run.round == release.round {
+                let began = run.began_at;
+                return Ok(Err(format!("begun at {began}, and nobody knows whether it was done")));
+            }
+        }
+        Some(_) | None => {}
+    }
+    loop {
+        let mut run = HookRun {
+            id: 0,
+            release: release.id,
+            point: call.point,
+            place: place.clone(),
+            round: release.round,
+            instance: call.instance.clone(),
+            began_at: world.now(),
+            process: None,
+            outcome: None,
+            output: String::new(),
+        };
+        run.id = world.journal().begin_hook(&run)?;
+        let mut saved = Ok(());
+        let ran = hook::run(hook, call, |process| {
+            run.process = hook::birth(process).map(|born| (process, born));
+            saved = world.journal().save_hook(&run);
+        })
+        .await;
+        saved?;
+        (run.outcome, run.output) = (Some(ran.outcome.clone()), ran.output);
+        world.journal().save_hook(&run)?;
+        match ran.outcome {
+            Outcome::Done => return Ok(Ok(())),
+            Outcome::Failed(why) => return Ok(Err(why)),
+            Outcome::NotYet => sleep(NOT_YET).await,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;
