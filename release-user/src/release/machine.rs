@@ -48,8 +48,8 @@ pub enum Event {
     TimeUp,
     /// The part that is drained is idle, and it is written down.
     Idle {
-        /// Number of the receipt.
-        receipt: u64,
+        /// Numbers of the receipts.
+        receipts: Vec<u64>,
         /// Whether connections were ended for it.
         forced: bool,
     },
@@ -133,19 +133,25 @@ impl Release {
             }
             Phase::Held(part) => vec![Want::Idle(*part)],
             Phase::Idle(_) => vec![Want::Window(plan.rollback_window)],
-            Phase::Stopping(proof) => vec![each(Point::Stop, Part::Old, Some(*proof))],
+            Phase::Stopping(proof) => vec![each(Point::Stop, Part::Old, Some(proof.clone()))],
             Phase::Upgrading(batch, proof) => {
-                vec![each(Point::Upgrade, Part::Batch(*batch), Some(*proof))]
+                vec![each(Point::Upgrade, Part::Batch(*batch), Some(proof.clone()))]
             }
             Phase::Probing(batch, proof) => {
-                vec![each(Point::Probe, Part::Batch(*batch), Some(*proof)), Want::Healthy(*batch)]
+                vec![
+                    each(Point::Probe, Part::Batch(*batch), Some(proof.clone())),
+                    Want::Healthy(*batch),
+                ]
             }
             Phase::Admitting(batch, _) => vec![Want::Admit(*batch)],
             Phase::PostRelease(proof) => {
-                let post =
-                    Want::Hook { point: Point::PostRelease, each: None, proof: Some(*proof) };
+                let post = Want::Hook {
+                    point: Point::PostRelease,
+                    each: None,
+                    proof: Some(proof.clone()),
+                };
                 match plan.strategy {
-                    Strategy::SideBySide => vec![post, Want::Retire(*proof)],
+                    Strategy::SideBySide => vec![post, Want::Retire(proof.clone())],
                     Strategy::InPlace { .. } => vec![post],
                 }
             }
@@ -172,7 +178,12 @@ impl Release {
     fn step(&self, step: &Step) -> Vec<Want> {
         match step {
             Step::Test { sources, duration } => {
-                vec![Want::Test(sources.clone()), Want::Testing(*duration), Want::Test(Vec::new())]
+                vec![
+                    Want::Test(sources.clone()),
+                    Want::Hook { point: Point::Test, each: None, proof: None },
+                    Want::Testing(*duration),
+                    Want::Test(Vec::new()),
+                ]
             }
             Step::Warmup { requests, path, concurrency } => vec![Want::Warmup {
                 requests: *requests,
@@ -217,7 +228,7 @@ impl Release {
             Event::Command(command) => next.command(command)?,
             _ if self.phase.is_over() => return Err(self.refused("it is over")),
             Event::Done => next.advance()?,
-            Event::Idle { receipt, forced } => next.idle(*receipt, *forced)?,
+            Event::Idle { receipts, forced } => next.idle(receipts, *forced)?,
             Event::Judged(judgement) => next.judged(judgement)?,
             Event::TimeUp => next.time_up()?,
             Event::Failed(why) => next.failed(why)?,
@@ -290,26 +301,29 @@ impl Release {
             Phase::Step(index) => self.step_phase(index + 1),
             Phase::Promoting => Phase::PreDrain(Part::Old),
             Phase::PreDrain(part) => Phase::Draining(*part),
-            Phase::Idle(proof) => Phase::Stopping(*proof),
-            Phase::Stopping(proof) => Phase::PostRelease(*proof),
-            Phase::Upgrading(batch, proof) => Phase::Probing(*batch, *proof),
-            Phase::Probing(batch, proof) => Phase::Admitting(*batch, *proof),
+            Phase::Idle(proof) => Phase::Stopping(proof.clone()),
+            Phase::Stopping(proof) => Phase::PostRelease(proof.clone()),
+            Phase::Upgrading(batch, proof) => Phase::Probing(*batch, proof.clone()),
+            Phase::Probing(batch, proof) => Phase::Admitting(*batch, proof.clone()),
             Phase::Admitting(batch, proof) if self.batch(batch + 1).is_empty() => {
-                Phase::PostRelease(*proof)
+                Phase::PostRelease(proof.clone())
             }
             Phase::Admitting(batch, _) => Phase::PreDrain(Part::Batch(batch + 1)),
-            Phase::PostRelease(proof) => Phase::Succeeded(*proof),
+            Phase::PostRelease(proof) => Phase::Succeeded(proof.clone()),
             Phase::Aborting { why, .. } => Phase::RolledBack { why: why.clone() },
             other => other.clone(),
         };
         self.enter(next);
     }
 
-    fn idle(&mut self, receipt: u64, forced: bool) -> Result<(), Refused> {
+    fn idle(&mut self, receipts: &[u64], forced: bool) -> Result<(), Refused> {
         let Some(Want::Idle(part)) = self.wanted() else {
             return Err(self.refused("nothing is drained"));
         };
-        let proof = Proof::by_receipt(receipt, forced);
+        if receipts.is_empty() {
+            return Err(self.refused("nothing was written down"));
+        }
+        let proof = Proof::by_receipts(receipts.to_vec(), forced);
         match part {
             Part::Old => self.enter(Phase::Idle(proof)),
             Part::Batch(batch) => self.enter(Phase::Upgrading(batch, proof)),

@@ -61,7 +61,7 @@ fn all_steps() -> Vec<Step> {
 fn good(release: &Release) -> Event {
     match (&release.phase, release.wanted()) {
         (Phase::Paused { .. }, _) => Event::Command(Command::Resume),
-        (_, Some(Want::Idle(_))) => Event::Idle { receipt: 7, forced: false },
+        (_, Some(Want::Idle(_))) => Event::Idle { receipts: vec![7], forced: false },
         (_, Some(Want::Judge)) => Event::Judged(Judgement::Pass),
         _ => Event::Done,
     }
@@ -130,9 +130,9 @@ fn the_deadline_holds_or_forces() {
         while release.wanted() != Some(Want::Idle(Part::Old)) {
             release = release.after(&Event::Done).unwrap();
         }
-        release = release.after(&Event::Idle { receipt: 9, forced: true }).unwrap();
+        release = release.after(&Event::Idle { receipts: vec![9], forced: true }).unwrap();
         let Phase::Idle(proof) = release.phase else { panic!("{release:?}") };
-        assert_eq!((proof.receipt(), proof.is_forced()), (9, true));
+        assert_eq!((proof.receipts(), proof.is_forced()), (&[9][..], true));
     }
 }
 
@@ -182,8 +182,8 @@ fn events() -> impl Generator<Value = Event> {
         8 => Just(Event::Done),
         2 => text().prop_map(Event::Failed),
         2 => Just(Event::TimeUp),
-        4 => (1..1000u64, any::<bool>())
-            .prop_map(|(receipt, forced)| Event::Idle { receipt, forced }),
+        4 => (vec(1..1000u64, 0..3), any::<bool>())
+            .prop_map(|(receipts, forced)| Event::Idle { receipts, forced }),
         4 => Just(Event::Judged(Judgement::Pass)),
         1 => text().prop_map(|why| Event::Judged(Judgement::Fail(why))),
         1 => text().prop_map(|why| Event::Judged(Judgement::Inconclusive(why))),
@@ -207,9 +207,9 @@ fn plans() -> impl Generator<Value = Plan> {
 /// The proof that a want stands on, and whether it needs one.
 fn stands_on(want: &Want) -> (Option<Proof>, bool) {
     match want {
-        Want::Hook { point: Point::Stop | Point::Upgrade, proof, .. } => (*proof, true),
-        Want::Hook { proof, .. } => (*proof, false),
-        Want::Retire(proof) => (Some(*proof), true),
+        Want::Hook { point: Point::Stop | Point::Upgrade, proof, .. } => (proof.clone(), true),
+        Want::Hook { proof, .. } => (proof.clone(), false),
+        Want::Retire(proof) => (Some(proof.clone()), true),
         _ => (None, false),
     }
 }
@@ -237,13 +237,14 @@ proptest! {
         events in vec(events(), 0..200),
     ) {
         let mut release = release(plan);
-        let mut receipts: Vec<u64> = Vec::new();
+        let mut written: Vec<Vec<u64>> = Vec::new();
         for event in &events {
             let before = release.clone();
             let Ok(next) = release.after(event) else { continue };
-            if let Event::Idle { receipt, .. } = event {
+            if let Event::Idle { receipts, .. } = event {
                 prop_assert!(matches!(before.wanted(), Some(Want::Idle(_))));
-                receipts.push(*receipt);
+                prop_assert!(!receipts.is_empty());
+                written.push(receipts.clone());
             }
             prop_assert!(!before.phase.is_over(), "over is over: {before:?} {event:?}");
             if is_promoted(&before) {
@@ -254,11 +255,12 @@ proptest! {
                 let (proof, needed) = stands_on(&want);
                 prop_assert!(proof.is_some() || !needed, "{want:?}");
                 if let Some(proof) = proof {
-                    prop_assert_eq!(Some(&proof.receipt()), receipts.last(), "{:?}", want);
+                    let last = written.last().map(Vec::as_slice);
+                    prop_assert_eq!(Some(proof.receipts()), last, "{:?}", want);
                 }
             }
-            if let Phase::Succeeded(proof) = next.phase {
-                prop_assert!(receipts.contains(&proof.receipt()));
+            if let Phase::Succeeded(proof) = &next.phase {
+                prop_assert!(written.iter().any(|receipts| receipts == proof.receipts()));
             }
             // A daemon that is killed now goes on just there.
             let stored = serde_json::to_string(&next).unwrap();

@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Step, Strategy, Webhook};
 
-/// What allows servers to be stopped, an upgrade to begin, a version to be retired: an `idle`
-/// verdict that was written down. There is no other way to get one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What allows servers to be stopped, an upgrade to begin, a version to be retired: `idle` verdicts
+/// that were written down. There is no other way to get one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    receipt: u64,
+    receipts: Vec<u64>,
     forced: bool,
 }
 
 impl Proof {
-    /// By a receipt; `forced` if connections were ended for it.
-    pub(super) const fn by_receipt(receipt: u64, forced: bool) -> Self {
-        Self { receipt, forced }
+    /// By receipts; `forced` if connections were ended for them.
+    pub(super) const fn by_receipts(receipts: Vec<u64>, forced: bool) -> Self {
+        Self { receipts, forced }
     }
 
-    /// Number of the receipt.
+    /// Numbers of the receipts: one of the version, or one of each instance of a batch.
     #[must_use]
-    pub const fn receipt(self) -> u64 {
-        self.receipt
+    pub fn receipts(&self) -> &[u64] {
+        &self.receipts
     }
 
     /// Whether connections were ended for it.
     #[must_use]
-    pub const fn is_forced(self) -> bool {
+    pub const fn is_forced(&self) -> bool {
         self.forced
     }
 }
@@ -218,7 +218,7 @@ pub enum Want {
     Ready(u32),
     /// Let these clients reach the new version, or none any more.
     Test(Vec<crate::config::Prefix>),
-    /// Let a test go on for so long, with the hook `test` meanwhile.
+    /// Let a test go on until it has lasted so long.
     Testing(Duration),
     /// Send the new version requests of our own.
     Warmup {
@@ -239,7 +239,7 @@ pub enum Want {
     Approve(Webhook),
     /// Drain a part, and force it if it is overdue.
     Drain(Part),
-    /// Wait until a part is idle, and write the receipt.
+    /// Wait until a part is idle, and write the receipts.
     Idle(Part),
     /// Wait until upgraded instances are live.
     Healthy(usize),

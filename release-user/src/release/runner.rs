@@ -33,7 +33,7 @@ pub trait World: Send + Sync {
         release: &Release,
         point: Point,
         instance: Option<&str>,
-        by: Option<Proof>,
+        by: Option<&Proof>,
     ) -> Call;
     /// Does what is wanted, or waits for it; anything but hooks. It may be dropped at any moment and
     /// asked again: what takes time counts from [`Release::since_boot_ms`].
@@ -125,7 +125,7 @@ fn arrive(
 fn in_words(before: &Release, next: &Release, event: &Event) -> String {
     let why = match (&next.phase, event) {
         (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) => why.clone(),
-        (_, Event::Idle { receipt, .. }) => format!("receipt {receipt}"),
+        (_, Event::Idle { receipts, .. }) => format!("receipts {receipts:?}"),
         (_, Event::TimeUp) => "not in time".to_owned(),
         (_, Event::Command(command)) => format!("{command:?}").to_lowercase(),
         _ => format!("{:?}", before.wanted()),
@@ -139,7 +139,7 @@ async fn work(world: &impl World, release: &Release) -> Result<Event, StoreError
         None if release.phase == Phase::Pending => Ok(Event::Done),
         None => std::future::pending().await,
         Some(Want::Hook { point, each, proof }) => {
-            run_hooks(world, release, point, each, proof).await
+            run_hooks(world, release, point, each, proof.as_ref()).await
         }
         Some(want) => Ok(world.perform(release, &want).await),
     }
@@ -177,7 +177,7 @@ async fn run_hooks(
     release: &Release,
     point: Point,
     each: Option<Part>,
-    proof: Option<Proof>,
+    proof: Option<&Proof>,
 ) -> Result<Event, StoreError> {
     let Some(hook) = hook_at(release, point) else { return Ok(Event::Done) };
     let instances: Vec<Option<String>> = match each {

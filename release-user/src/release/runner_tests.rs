@@ -93,7 +93,7 @@ impl World for Fake {
         release: &Release,
         point: Point,
         instance: Option<&str>,
-        by: Option<Proof>,
+        by: Option<&Proof>,
     ) -> Call {
         let instance = instance.map(str::to_owned);
         Call {
@@ -105,7 +105,7 @@ impl World for Fake {
                 .map(|i| ("RELEASE_INSTANCE".to_owned(), i.clone()))
                 .collect(),
             instance,
-            input: serde_json::json!({ "receipt": by.map(Proof::receipt) }),
+            input: serde_json::json!({ "receipts": by.map(Proof::receipts) }),
         }
     }
 
@@ -116,7 +116,7 @@ impl World for Fake {
         }
         self.done.lock().unwrap().push(name);
         match want {
-            Want::Idle(_) => Event::Idle { receipt: 7, forced: false },
+            Want::Idle(_) => Event::Idle { receipts: vec![7], forced: false },
             Want::Judge => Event::Judged(Judgement::Pass),
             _ => Event::Done,
         }
