@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 mod fnv;
+pub mod health;
 pub mod inspect;
 pub mod kernel;
 pub mod net;

@@ -17,6 +17,7 @@ struct Report {
     services: usize,
     versions: usize,
     instances: usize,
+    plans: usize,
     errors: Vec<ConfigError>,
     warnings: Vec<ConfigError>,
 }
@@ -30,6 +31,7 @@ impl Report {
             services: config.services().len(),
             versions: versions().count(),
             instances: versions().map(|version| version.instances().len()).sum(),
+            plans: config.plans().len(),
             errors: Vec::new(),
             warnings: config.warnings().to_vec(),
         }
@@ -43,6 +45,7 @@ impl Report {
             services: 0,
             versions: 0,
             instances: 0,
+            plans: 0,
             errors,
             warnings,
         }
@@ -50,8 +53,12 @@ impl Report {
 
     fn text(&self) -> String {
         let number = |number: usize, one, many| count(number as u64, one, many);
+        let plans = match self.plans {
+            0 => String::new(),
+            plans => format!(", {}", number(plans, "plan", "plans")),
+        };
         format!(
-            "configuration is valid: {}, {}, {}\n",
+            "configuration is valid: {}, {}, {}{plans}\n",
             number(self.services, "service", "services"),
             number(self.versions, "version", "versions"),
             number(self.instances, "instance", "instances"),

@@ -52,7 +52,7 @@ pub(super) fn from_sources(
             }
         }
     }
-    let Outcome { daemon, services, errors: clashes, mut warnings } = validate(drafts);
+    let Outcome { daemon, services, plans, errors: clashes, mut warnings } = validate(drafts);
     errors.extend(clashes);
     let whole = |key: &str, invalid| {
         let file = sources.first().map_or("configuration", |(name, _)| name).to_owned();
@@ -71,7 +71,7 @@ pub(super) fn from_sources(
     errors.sort_by_key(order);
     warnings.sort_by_key(order);
     match daemon {
-        Some(daemon) if errors.is_empty() => Ok(Config { daemon, services, warnings }),
+        Some(daemon) if errors.is_empty() => Ok(Config { daemon, services, plans, warnings }),
         _ => Err(ConfigErrors::new(errors)),
     }
 }

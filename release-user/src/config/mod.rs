@@ -8,6 +8,7 @@
 mod address;
 mod error;
 mod evidence;
+mod fit;
 mod forwarding;
 mod load;
 mod numbers;
@@ -39,6 +40,7 @@ pub use settings::{
 };
 pub use types::{InstanceId, InterfaceName, Name};
 
+use crate::release::plan::Plan;
 use serde::Serialize;
 use std::path::Path;
 
@@ -57,11 +59,19 @@ pub const MAX_SERVICES: usize = 4096;
 /// Most instances in a configuration, over all services.
 pub const MAX_INSTANCES: usize = 4096;
 
+/// Most plans in a configuration.
+pub const MAX_PLANS: usize = 1024;
+/// Most steps in a plan.
+pub const MAX_STEPS: usize = 128;
+/// Most test sources in a step of a plan.
+pub const MAX_STEP_SOURCES: usize = 64;
+
 /// A whole, valid configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     daemon: Daemon,
     services: Vec<Service>,
+    plans: Vec<Plan>,
     #[serde(skip)]
     warnings: Vec<ConfigError>,
 }
@@ -99,6 +109,17 @@ impl Config {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| service.name().as_str() == name)
+    }
+
+    /// How releases can be done, in the order of the files and within them. Each is possible in
+    /// itself, and for the services whose default it is; for another, ask [`Service::misfits`].
+    pub fn plans(&self) -> &[Plan] {
+        &self.plans
+    }
+
+    /// The plan of that name.
+    pub fn plan(&self, name: &str) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.name == name)
     }
 
     /// What is allowed but probably not meant, each with its place.

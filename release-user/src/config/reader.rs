@@ -78,6 +78,17 @@ impl<'a> Node<'a> {
         self.value.as_bool().ok_or_else(|| self.mistyped("true or false"))
     }
 
+    /// An integer or a float; it may be infinite or no number.
+    pub(super) fn number(&self) -> Result<f64, Invalid> {
+        match self.value {
+            DeValue::Integer(_) => Ok(self.integer()? as f64),
+            DeValue::Float(float) => {
+                float.as_str().parse().map_err(|_| Invalid::new(format!("{float} is out of range")))
+            }
+            _ => Err(self.mistyped("a number")),
+        }
+    }
+
     /// A duration, as text.
     pub(super) fn duration(&self) -> Result<Duration, Invalid> {
         let text = self.value.as_str().ok_or_else(|| self.mistyped("a duration in quotes"))?;
@@ -214,6 +225,7 @@ impl<'a> Fields<'a> {
                 let unknown = Invalid::new("unknown key");
                 let unknown = match did_you_mean(key.get_ref(), &self.asked) {
                     Some(hint) => unknown.hint(hint),
+                    None if self.asked.is_empty() => unknown.hint("nothing stands here"),
                     None => unknown.hint(format!("known: {}", self.asked.join(", "))),
                 };
                 self.source.report(self.node(key, value).place, unknown);

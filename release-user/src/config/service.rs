@@ -42,6 +42,8 @@ pub struct Service {
     pub(super) probes: Probes,
     pub(super) keepalive_only: KeepaliveOnly,
     pub(super) ring_size: RingSize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) plan: Option<Name>,
     pub(super) versions: Vec<Version>,
 }
 
@@ -163,6 +165,11 @@ impl Service {
     /// Slots of each version's ring.
     pub fn ring_size(&self) -> RingSize {
         self.ring_size
+    }
+
+    /// The plan of its releases that name none: one of the configuration's, and it fits.
+    pub fn plan(&self) -> Option<&Name> {
+        self.plan.as_ref()
     }
 
     /// 1 to 16 versions in the order of the file.

@@ -366,6 +366,13 @@ async fn check_needs_no_daemon() {
     let printed = String::from_utf8(std::mem::take(&mut *sink.0.lock().unwrap())).unwrap();
     assert_eq!(printed, "configuration is valid: 1 service, 1 version, 1 instance\n");
 
+    let plan = "[[plan]]\nname = \"gray\"\nstrategy = \"side-by-side\"\n";
+    std::fs::write(&file, format!("{good}{plan}")).unwrap();
+    let ended = run_into(Path::new("/nonexistent"), &line, Box::new(sink.clone())).await;
+    assert_eq!(ended.unwrap(), 0);
+    let printed = String::from_utf8(std::mem::take(&mut *sink.0.lock().unwrap())).unwrap();
+    assert_eq!(printed, "configuration is valid: 1 service, 1 version, 1 instance, 1 plan\n");
+
     std::fs::write(&file, good.replace("weight", "wieght")).unwrap();
     let ended = run_into(Path::new("/nonexistent"), &line, Box::new(sink.clone())).await;
     assert_eq!(ended.unwrap(), 2);

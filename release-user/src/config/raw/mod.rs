@@ -1,9 +1,14 @@
 //! One file → drafts: every field is checked by itself and remembers where it stood.
 
+mod hook;
 mod options;
+mod plan;
 mod service;
+mod step;
 
+pub(super) use hook::DraftHooks;
 pub(super) use options::{ByVersion, DraftSnat, DraftTunnel};
+pub(super) use plan::DraftPlan;
 pub(super) use service::{DraftInstance, DraftService, DraftVersion};
 
 use super::error::Invalid;
@@ -23,6 +28,7 @@ pub(super) struct Draft {
     /// There is a `daemon`, but it is no table.
     pub daemon_refused: bool,
     pub services: Vec<At<DraftService>>,
+    pub plans: Vec<At<DraftPlan>>,
 }
 
 /// Reads a text. `None` if it is not TOML at all; what is wrong is reported to `source`.
@@ -53,14 +59,16 @@ fn read_file<'a>(source: &'a Source<'a>, root: &'a DeTable<'a>) -> Draft {
     });
     let daemon = file.optional("daemon", read_daemon);
     let services = file.or("service", Vec::new(), |node| {
-        if node.is_table() {
-            return Err(Invalid::new("a single table").hint("write [[service]]"));
-        }
+        tables(node, "[[service]]")?;
         node.list(service::read)
+    });
+    let plans = file.or("plan", Vec::new(), |node| {
+        tables(node, "[[plan]]")?;
+        node.list(plan::read)
     });
     file.finish();
     let daemon_refused = daemon.is_none() && root.contains_key("daemon");
-    Draft { daemon, daemon_refused, services }
+    Draft { daemon, daemon_refused, services, plans }
 }
 
 fn read_daemon(node: &Node<'_>) -> Result<Daemon, Invalid> {
@@ -104,6 +112,14 @@ fn read_credentials(node: &Node<'_>) -> Result<Credentials, Invalid> {
     };
     fields.finish();
     Ok(credentials)
+}
+
+/// Several tables, not one.
+fn tables(node: &Node<'_>, header: &str) -> Result<(), Invalid> {
+    if node.is_table() {
+        return Err(Invalid::new("a single table").hint(format!("write {header}")));
+    }
+    Ok(())
 }
 
 /// A bounded number that has a default.

@@ -14,7 +14,7 @@ use super::super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
 use super::super::types::Name;
 use super::super::{MAX_FRONTENDS, MAX_VERSIONS};
 use super::options::{self, ByVersion, DraftDrain, DraftSnat, DraftTunnel};
-use super::{choice, count, name, number};
+use super::{choice, count, name, number, tables};
 use crate::placement::RingSize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,6 +46,7 @@ pub(in super::super) struct DraftService {
     pub quic: Option<At<Quic>>,
     pub sockets: Option<At<Sockets>>,
     pub ring_size: RingSize,
+    pub plan: Option<At<Name>>,
     pub versions: Vec<At<DraftVersion>>,
 }
 
@@ -131,11 +132,10 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         quic: fields.optional("quic", options::read_quic),
         sockets: fields.optional("sockets", options::read_sockets),
         ring_size: fields.or("ring_size", RingSize::DEFAULT, ring_size),
+        plan: fields.optional("plan", name),
         versions: fields
             .required("version", "add a [[service.version]]", |node| {
-                if node.is_table() {
-                    return Err(Invalid::new("a single table").hint("write [[service.version]]"));
-                }
+                tables(node, "[[service.version]]")?;
                 count(node, 1, MAX_VERSIONS)?;
                 node.list(read_version)
             })

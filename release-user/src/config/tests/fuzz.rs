@@ -1,6 +1,7 @@
 //! Whatever the bytes are: a configuration, or errors with lines; never a panic.
 
 use super::super::load::from_sources;
+use super::plans::PLANS;
 use super::{FULL, MODES, SMALL};
 use proptest::prelude::*;
 
@@ -47,7 +48,7 @@ proptest! {
 
     #[test]
     fn mutated_files(
-        text in prop::sample::select(vec![FULL, MODES, SMALL]),
+        text in prop::sample::select(vec![FULL, MODES, PLANS, SMALL]),
         mutations in mutations(),
     ) {
         loads_or_says_where(mutate(text, &mutations))?;
@@ -61,7 +62,7 @@ proptest! {
     /// Lines exchanged: legal TOML more often than not, of the wrong shape.
     #[test]
     fn shuffled_lines(
-        lines in prop::sample::select(vec![FULL, MODES])
+        lines in prop::sample::select(vec![FULL, MODES, PLANS])
             .prop_flat_map(|text| Just(text.lines().collect::<Vec<_>>()).prop_shuffle()),
     ) {
         loads_or_says_where(lines.join("\n").into_bytes())?;

@@ -1,10 +1,14 @@
 mod broken;
+mod broken_fit;
+mod broken_hooks;
 mod broken_options;
+mod broken_plan;
 mod broken_reach;
 mod broken_service;
 mod files;
 mod fuzz;
 mod options;
+mod plans;
 
 use super::{Config, InstanceWeight, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
 use crate::placement::RingSize;

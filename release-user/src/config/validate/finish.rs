@@ -49,6 +49,7 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         probes: or_default(draft.probes),
         keepalive_only: or_default(draft.keepalive_only),
         ring_size: draft.ring_size,
+        plan: draft.plan.map(|at| at.value),
         versions: draft
             .versions
             .into_iter()

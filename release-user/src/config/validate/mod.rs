@@ -3,22 +3,27 @@
 mod claims;
 mod finish;
 mod options;
+mod plans;
 mod reach;
 mod tests_for;
 
 use self::claims::Claims;
+use self::plans::Plans;
 use super::error::{ConfigError, Invalid, Place};
 use super::raw::{Draft, DraftService};
 use super::reader::At;
 use super::service::Service;
 use super::settings::Daemon;
 use super::{MAX_INSTANCES, MAX_SERVICES, MAX_TEST_SOURCES, MAX_VERSIONS_IN_ALL};
+use crate::release::plan::Plan;
 
 /// What the drafts amount to. Errors and warnings are in the order in which they were found.
 pub(super) struct Outcome {
     pub daemon: Option<Daemon>,
     /// Those that are whole; some may be missing if there are errors.
     pub services: Vec<Service>,
+    /// Likewise.
+    pub plans: Vec<Plan>,
     pub errors: Vec<ConfigError>,
     pub warnings: Vec<ConfigError>,
 }
@@ -27,7 +32,7 @@ pub(super) struct Outcome {
 pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
     let mut found = Found::default();
     let mut daemon: Option<At<Daemon>> = None;
-    let mut services = Vec::new();
+    let (mut services, mut plans) = (Vec::new(), Vec::new());
     for draft in drafts {
         match (draft.daemon, &daemon) {
             (Some(second), Some(first)) => {
@@ -38,6 +43,7 @@ pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
             (None, _) => {}
         }
         services.extend(draft.services);
+        plans.extend(draft.plans);
     }
     totals(&services, &mut found);
     let mut claims = Claims::default();
@@ -51,12 +57,23 @@ pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
         tests_for::check(&service.value, &mut found);
         reach::check(service, &mut found);
     }
+    let plans = Plans::new(plans, &mut found);
     if let Some(daemon) = &daemon {
         against_daemon(daemon, &services, &mut found);
     }
-    let services = services.into_iter().filter_map(|draft| finish::service(draft.value)).collect();
+    let mut whole = Vec::new();
+    for At { value: draft, .. } in services {
+        plans.known(&draft, &mut found);
+        let plan = draft.plan.as_ref().map(|at| at.place.clone());
+        let Some(service) = finish::service(draft) else { continue };
+        if let Some(place) = plan {
+            plans.fits(&service, &place, &mut found);
+        }
+        whole.push(service);
+    }
     let Found { errors, warnings } = found;
-    Outcome { daemon: daemon.map(|at| at.value), services, errors, warnings }
+    let daemon = daemon.map(|at| at.value);
+    Outcome { daemon, services: whole, plans: plans.sound, errors, warnings }
 }
 
 impl Place {

@@ -1,0 +1,181 @@
+//! One check of one instance.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::{Request, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Check;
+use crate::release::hook::{self, Call, Outcome};
+use crate::release::phase::Point;
+use crate::release::plan::{Action, Hook};
+
+/// Asks once.
+///
+/// # Errors
+/// Why it is not able to serve, in words.
+pub async fn probe(
+    check: &Check,
+    instance: &str,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<(), String> {
+    let asked = async {
+        match check {
+            Check::Tcp => connect(address).await.map(drop),
+            Check::Http(path) => get(address, path).await,
+            Check::Exec(argv) => run(argv, instance, address, limit).await,
+        }
+    };
+    let after = || format!("no answer within {}", humantime::format_duration(limit));
+    match check {
+        // It is ended with all it started; that is its own business.
+        Check::Exec(_) => asked.await,
+        _ => timeout(limit, asked).await.unwrap_or_else(|_| Err(after())),
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))
+}
+
+async fn get(address: SocketAddr, path: &str) -> Result<(), String> {
+    let stream = connect(address).await?;
+    let failed = |error: hyper::Error| format!("HTTP: {error}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = Request::get(path)
+        .header(header::HOST, address.to_string())
+        .header(header::USER_AGENT, concat!("releasectl/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("HTTP: {error}"))?;
+    // The connection ends with what is dropped here.
+    let answered = async {
+        tokio::select! {
+            response = sender.send_request(request) => response.map_err(failed),
+            ended = connection => Err(match ended {
+                Err(error) => failed(error),
+                Ok(()) => "HTTP: closed without an answer".to_owned(),
+            }),
+        }
+    };
+    let status = answered.await?.status();
+    if status.is_success() || status.is_redirection() {
+        Ok(())
+    } else {
+        Err(format!("HTTP status {status}"))
+    }
+}
+
+async fn run(
+    argv: &[String],
+    instance: &str,
+    address: SocketAddr,
+    timeout: Duration,
+) -> Result<(), String> {
+    let action = Action::Exec(argv.to_vec());
+    let hook = Hook { action, timeout, idempotent: true, secrets: Vec::new() };
+    let variables =
+        [("RELEASE_INSTANCE", instance.to_owned()), ("RELEASE_ADDRESS", address.to_string())];
+    let call = Call {
+        point: Point::Probe,
+        service: String::new(),
+        version: String::new(),
+        instance: Some(instance.to_owned()),
+        variables: variables.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        input: serde_json::Value::Null,
+    };
+    let ran = hook::run(&hook, &call, |_| ()).await;
+    match ran.outcome {
+        Outcome::Done => Ok(()),
+        Outcome::NotYet => Err("exit status: 75".to_owned()),
+        Outcome::Failed(why) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(500);
+
+    async fn ask(check: &Check, address: SocketAddr) -> Result<(), String> {
+        probe(check, "a", address, LIMIT).await
+    }
+
+    /// Answers every connection with these words; none: never.
+    async fn server(words: Option<&'static str>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if let Some(words) = words {
+                    let mut request = [0; 1024];
+                    let count = stream.read(&mut request).await.unwrap_or(0);
+                    let text = String::from_utf8_lossy(&request[..count]).into_owned();
+                    assert!(text.is_empty() || text.starts_with("GET /healthz HTTP/1.1"), "{text}");
+                    let _ = stream.write_all(words.as_bytes()).await;
+                } else {
+                    held.push(stream);
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn who_accepts_is_there() {
+        let address = server(None).await;
+        ask(&Check::Tcp, address).await.unwrap();
+        let closed = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        let why = ask(&Check::Tcp, closed).await.unwrap_err();
+        assert!(why.starts_with("connect: Connection refused"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn http_says_by_its_status() {
+        let check = Check::Http("/healthz".to_owned());
+        for (words, why) in [
+            (Some("HTTP/1.1 204 No Content\r\n\r\n"), None),
+            (Some("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"), None),
+            (Some("HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n"), Some("HTTP status 503")),
+            (Some(""), Some("HTTP: ")),
+            (Some("SSH-2.0\r\n"), Some("HTTP: ")),
+            (None, Some("no answer within 500ms")),
+        ] {
+            let said = ask(&check, server(words).await).await;
+            match why {
+                None => said.unwrap(),
+                Some(why) => {
+                    let said = said.unwrap_err();
+                    assert!(said.starts_with(why), "{words:?}: {said}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn programs_say_by_their_exit_code() {
+        let shell =
+            |script: &str| Check::Exec(["/bin/sh", "-c", script].map(str::to_owned).to_vec());
+        let address = "192.0.2.1:80".parse().unwrap();
+        let right = "test \"$RELEASE_INSTANCE $RELEASE_ADDRESS\" = 'a 192.0.2.1:80'";
+        ask(&shell(right), address).await.unwrap();
+        assert_eq!(ask(&shell("exit 3"), address).await, Err("exit status: 3".to_owned()));
+        let why = ask(&shell("sleep 60"), address).await.unwrap_err();
+        assert_eq!(why, "terminated after 500ms");
+    }
+}
