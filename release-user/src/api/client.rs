@@ -1,5 +1,8 @@
 //! Asks the daemon over its socket. Every request has a connection of its own.
 
+use super::release::{
+    OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
+};
 use super::types::{
     ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
     IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
@@ -134,6 +137,32 @@ impl Client {
     /// Retires a version, or gives an instance free that was removed.
     pub async fn retire(&self, request: &RetireRequest) -> Result<Retired> {
         self.post("retire", request).await
+    }
+
+    /// Begins a release, or says what it would do.
+    pub async fn start_release(&self, request: &StartRelease) -> Result<Started> {
+        self.post("release/start", request).await
+    }
+
+    /// Releases under way, or all.
+    pub async fn releases(&self, query: &ReleaseQuery) -> Result<Vec<ReleaseLine>> {
+        let all = query.all.then_some("true");
+        self.get("releases", &[("service", query.service.as_deref()), ("all", all)]).await
+    }
+
+    /// One release with all that happened: by its number, or the newest of a service.
+    pub async fn release(&self, release: &str) -> Result<ReleaseShow> {
+        self.get("release", &[("release", Some(release))]).await
+    }
+
+    /// Pauses a release, gives it up, and so on.
+    pub async fn order_release(&self, request: &OrderRequest) -> Result<ReleaseLine> {
+        self.post("release/order", request).await
+    }
+
+    /// Goes back from a promoted release.
+    pub async fn roll_back(&self, which: &ReleaseId) -> Result<Started> {
+        self.post("release/rollback", which).await
     }
 
     /// Receipts written so far, newest first.

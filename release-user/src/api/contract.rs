@@ -1,5 +1,8 @@
 //! What a daemon offers.
 
+use super::release::{
+    OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
+};
 use super::types::{
     ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery, IdleReport,
     InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired, ShiftRequest,
@@ -55,6 +58,29 @@ pub trait Api: Send + Sync + 'static {
         &self,
         request: RetireRequest,
     ) -> impl Future<Output = Result<Retired, ApiError>> + Send;
+    /// Begins a release, or says what it would do.
+    fn start_release(
+        &self,
+        request: StartRelease,
+    ) -> impl Future<Output = Result<Started, ApiError>> + Send;
+    /// Releases.
+    fn releases(
+        &self,
+        query: ReleaseQuery,
+    ) -> impl Future<Output = Result<Vec<ReleaseLine>, ApiError>> + Send;
+    /// One release with all that happened.
+    fn show_release(
+        &self,
+        which: ReleaseId,
+    ) -> impl Future<Output = Result<ReleaseShow, ApiError>> + Send;
+    /// Pauses a release, gives it up, and so on.
+    fn order_release(
+        &self,
+        request: OrderRequest,
+    ) -> impl Future<Output = Result<ReleaseLine, ApiError>> + Send;
+    /// Goes back from a promoted release.
+    fn roll_back(&self, which: ReleaseId)
+    -> impl Future<Output = Result<Started, ApiError>> + Send;
     /// Where a packet would go.
     fn explain(
         &self,

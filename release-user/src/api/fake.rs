@@ -1,6 +1,11 @@
 //! A daemon of fixed answers, for tests.
 
+use super::release::{
+    OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StageLine, StartRelease,
+    Started, StepLine,
+};
 use super::types::*;
+use crate::release::machine::tests::a_release;
 use crate::verdict::occupation::{Occupation, Outlook};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -182,6 +187,32 @@ pub(crate) fn status() -> Status {
     }
 }
 
+pub(crate) fn release() -> ReleaseLine {
+    ReleaseLine {
+        schema: SCHEMA,
+        id: 3,
+        service: "web".into(),
+        from: "v1".into(),
+        to: "v2".into(),
+        plan: "gray".into(),
+        strategy: "side-by-side".into(),
+        state: "shifting".into(),
+        step: Some(StepLine { number: 2, of: 4 }),
+        doing: Some("v2 gets 10 % of new flows".into()),
+        reasons: Vec::new(),
+        deadline: None,
+        instances: vec!["10.0.0.21:8080".into()],
+        live: Some(1),
+        receipts: Vec::new(),
+        forced: false,
+        over: false,
+        waits: false,
+        started_at: "2026-01-01T00:00:00Z".into(),
+        ended_at: None,
+        exit_code: None,
+    }
+}
+
 fn known(service: &str) -> Result<(), ApiError> {
     if service == "web" {
         return Ok(());
@@ -305,6 +336,46 @@ impl Api for Fake {
             lost,
             changed: true,
         })
+    }
+
+    async fn start_release(&self, request: StartRelease) -> Result<Started, ApiError> {
+        known(&request.service)?;
+        self.note("start", &request);
+        let does = vec!["v2 gets 10 % of new flows".into()];
+        let outline = vec![StageLine { state: "shifting".into(), does }];
+        Ok(Started { release: release(), dry_run: request.dry_run, outline })
+    }
+
+    async fn releases(&self, query: ReleaseQuery) -> Result<Vec<ReleaseLine>, ApiError> {
+        self.note("releases", &query);
+        Ok(vec![release()])
+    }
+
+    async fn show_release(&self, which: ReleaseId) -> Result<ReleaseShow, ApiError> {
+        self.note("release", &which);
+        let line = ReleaseLine {
+            state: "succeeded".into(),
+            step: None,
+            doing: None,
+            over: true,
+            receipts: vec![7],
+            exit_code: Some(0),
+            ended_at: Some("2026-01-01T01:00:00Z".into()),
+            ..release()
+        };
+        let (history, hooks) = (Vec::new(), Vec::new());
+        let details = a_release("web").plan;
+        Ok(ReleaseShow { line, history, hooks, details, data: serde_json::Value::Null })
+    }
+
+    async fn order_release(&self, request: OrderRequest) -> Result<ReleaseLine, ApiError> {
+        self.note("order", &request);
+        Ok(release())
+    }
+
+    async fn roll_back(&self, which: ReleaseId) -> Result<Started, ApiError> {
+        self.note("rollback", &which);
+        Ok(Started { release: release(), dry_run: false, outline: Vec::new() })
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

@@ -17,6 +17,11 @@
 //! | `GET /v1/receipts` | [`ReceiptQuery`](types::ReceiptQuery) | [`Receipt`](types::Receipt)s |
 //! | `POST /v1/receipt` | [`TargetQuery`](types::TargetQuery) | [`Receipt`](types::Receipt) |
 //! | `POST /v1/retire` | [`RetireRequest`](types::RetireRequest) | [`Retired`](types::Retired) |
+//! | `GET /v1/releases` | [`ReleaseQuery`](release::ReleaseQuery) | [`ReleaseLine`](release::ReleaseLine)s |
+//! | `GET /v1/release` | [`ReleaseId`](release::ReleaseId) | [`ReleaseShow`](release::ReleaseShow) |
+//! | `POST /v1/release/start` | [`StartRelease`](release::StartRelease) | [`Started`](release::Started) |
+//! | `POST /v1/release/order` | [`OrderRequest`](release::OrderRequest) | [`ReleaseLine`](release::ReleaseLine) |
+//! | `POST /v1/release/rollback` | [`ReleaseId`](release::ReleaseId) | [`Started`](release::Started) |
 //! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
 //! | `POST /v1/detach` | | `{}` |
 //!
@@ -27,6 +32,7 @@ pub mod client;
 mod contract;
 mod error;
 mod receipt;
+pub mod release;
 pub mod server;
 mod socket;
 pub mod types;

@@ -1,5 +1,6 @@
 //! Puts an implementation of [`Api`] on a Unix socket.
 
+use super::release::{OrderRequest, ReleaseId, ReleaseQuery, StartRelease};
 pub use super::socket::bind;
 use super::types::{
     Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, ReceiptQuery,
@@ -151,6 +152,36 @@ fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
             "/explain",
             get(|State(s): On<A>, Params(q): Params<ExplainQuery>| async move {
                 answer(s.api.explain(q).await)
+            }),
+        )
+        .route(
+            "/releases",
+            get(|State(s): On<A>, Params(q): Params<ReleaseQuery>| async move {
+                answer(s.api.releases(q).await)
+            }),
+        )
+        .route(
+            "/release",
+            get(|State(s): On<A>, Params(q): Params<ReleaseId>| async move {
+                answer(s.api.show_release(q).await)
+            }),
+        )
+        .route(
+            "/release/start",
+            post(|State(s): On<A>, Parsed(b): Parsed<StartRelease>| {
+                s.change(|api| async move { api.start_release(b).await })
+            }),
+        )
+        .route(
+            "/release/order",
+            post(|State(s): On<A>, Parsed(b): Parsed<OrderRequest>| {
+                s.change(|api| async move { api.order_release(b).await })
+            }),
+        )
+        .route(
+            "/release/rollback",
+            post(|State(s): On<A>, Parsed(b): Parsed<ReleaseId>| {
+                s.change(|api| async move { api.roll_back(b).await })
             }),
         )
         .route("/events", get(events::<A>))

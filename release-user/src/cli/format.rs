@@ -64,9 +64,9 @@ impl Paint {
     /// The colour of a version's or instance's state.
     pub fn of_state(state: &str) -> Self {
         match state {
-            "idle" => Self::Green,
-            "draining" | "maint" => Self::Yellow,
-            "down" | "offline" => Self::Red,
+            "idle" | "succeeded" => Self::Green,
+            "draining" | "maint" | "paused" => Self::Yellow,
+            "down" | "offline" | "held" | "forcing" | "aborting" => Self::Red,
             _ => Self::Plain,
         }
     }

@@ -15,6 +15,7 @@ mod format;
 mod idle;
 mod maps;
 mod output;
+mod release;
 mod retire;
 mod shift;
 mod status;
@@ -119,6 +120,7 @@ impl Context {
             Command::Idle(args::Idle::Receipts { service, target, id }) => {
                 idle::receipts(self, ReceiptQuery { service, target, id }).await
             }
+            Command::Release(command) => release::release(self, command).await,
             Command::Instance(args::Instance::List) => flows::instances(self).await,
             Command::Maps(args::Maps::List) => maps::list(self),
             Command::Maps(args::Maps::Dump { map }) => maps::dump(self, &map),

@@ -150,6 +150,13 @@ impl Progress {
         }
     }
 
+    /// Shows a line on a terminal alone.
+    pub fn show_in_place(&mut self, line: &str) {
+        if self.terminal {
+            self.show("", line);
+        }
+    }
+
     /// Takes the line away, so that something else can be printed.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {

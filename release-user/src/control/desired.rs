@@ -7,7 +7,7 @@ use super::plan::{
     VersionPlan,
 };
 use super::state::{InstanceState, ServiceState, State, VersionState};
-use crate::config::{Config, Family, Frontend, Service};
+use crate::config::{Config, Family, Frontend, Prefix, Service};
 use crate::placement::{Member, RingSize, Split};
 
 impl Desired {
@@ -120,13 +120,21 @@ fn frontends(state: &ServiceState, configured: Option<&Service>) -> Vec<Frontend
         .collect()
 }
 
-/// Rules of a version that is being drained are suspended: nothing may lead to it.
+/// Rules of a version that is being drained are suspended: nothing may lead to it. The
+/// configuration's stand before a release's.
 fn rules(state: &ServiceState, configured: Option<&Service>) -> Vec<RulePlan> {
-    let sources = configured.into_iter().flat_map(Service::test_sources);
-    let rule = |(name, prefix): (&crate::config::Name, crate::config::Prefix)| {
-        let version = state.version(name.as_str()).filter(|version| version.drain.is_none())?;
+    let configured = configured.into_iter().flat_map(Service::test_sources);
+    let configured: Vec<(&str, Prefix)> =
+        configured.map(|(name, prefix)| (name.as_str(), prefix)).collect();
+    let of_release = state
+        .versions
+        .iter()
+        .flat_map(|version| version.test.iter().map(|prefix| (version.name.as_str(), *prefix)));
+    let new = of_release.filter(|(_, prefix)| configured.iter().all(|(_, other)| other != prefix));
+    let rule = |(name, prefix): (&str, Prefix)| {
+        let version = state.version(name).filter(|version| version.drain.is_none())?;
         let ring = ring_ids(state, version).of(prefix.family())?;
         Some(RulePlan { prefix, version: version.ring, ring })
     };
-    sources.filter_map(rule).collect()
+    configured.iter().copied().chain(new).filter_map(rule).collect()
 }

@@ -9,6 +9,7 @@ mod encode;
 pub mod force;
 pub mod plan;
 pub mod reconcile;
+pub mod release;
 pub mod retire;
 pub mod settings;
 pub mod state;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::retire::Retirement;
 use super::settings::Settings;
-use crate::config::{Family, Frontend, Invalid, Protocol, ServerId, Sockets};
+use crate::config::{Family, Frontend, Invalid, Prefix, Protocol, ServerId, Sockets};
 
 /// Frontends in their places. Each keeps its place for as long as it is here: the reply path reads
 /// the list while it is written.
@@ -63,6 +63,9 @@ pub struct VersionState {
     /// Whether some clients or frontends reach it whatever its weight, unless it is drained.
     #[serde(default)]
     pub tested: bool,
+    /// Clients that a release lets reach it besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<Prefix>,
     /// Set while an operator drains it.
     pub drain: Option<DrainState>,
     /// Set when it is done with; it is drained, then, too.
@@ -197,7 +200,8 @@ impl VersionState {
 
     /// Whether there is a way to it for new flows.
     pub fn open(&self) -> bool {
-        self.weight > 0 || (self.tested && self.drain.is_none())
+        let tested = self.tested || !self.test.is_empty();
+        self.weight > 0 || (tested && self.drain.is_none())
     }
 
     /// Closes what was open and is not any more.

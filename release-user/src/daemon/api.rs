@@ -6,6 +6,9 @@ use tokio::sync::broadcast;
 
 use super::core::{Daemon, describe_weights};
 use super::events;
+use crate::api::release::{
+    OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
+};
 use crate::api::types::{
     Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
     IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
@@ -30,6 +33,7 @@ impl Api for Daemon {
     }
 
     async fn shift(&self, request: ShiftRequest) -> Result<InForce, ApiError> {
+        self.not_in_release(&request.service)?;
         let done = self
             .change(&request.service, |service| {
                 commands::shift(service, &request.weights, request.allow_empty)
@@ -40,6 +44,7 @@ impl Api for Daemon {
     }
 
     async fn drain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        self.not_in_release(&request.service)?;
         let drain = DrainState {
             weight_before: 0,
             since: events::now(),
@@ -62,6 +67,7 @@ impl Api for Daemon {
     }
 
     async fn undrain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
+        self.not_in_release(&request.service)?;
         let done = self
             .change(&request.service, |service| {
                 let target = Target::find(service, &request.target)?;
@@ -90,7 +96,28 @@ impl Api for Daemon {
     }
 
     async fn retire(&self, request: RetireRequest) -> Result<Retired, ApiError> {
+        self.not_in_release(&request.service)?;
         self.retire_target(&request).await
+    }
+
+    async fn start_release(&self, request: StartRelease) -> Result<Started, ApiError> {
+        self.begin_release(request).await
+    }
+
+    async fn releases(&self, query: ReleaseQuery) -> Result<Vec<ReleaseLine>, ApiError> {
+        self.release_lines(&query)
+    }
+
+    async fn show_release(&self, which: ReleaseId) -> Result<ReleaseShow, ApiError> {
+        self.release_show(&which.release)
+    }
+
+    async fn order_release(&self, request: OrderRequest) -> Result<ReleaseLine, ApiError> {
+        self.order(request).await
+    }
+
+    async fn roll_back(&self, which: ReleaseId) -> Result<Started, ApiError> {
+        self.go_back(&which.release).await
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {
@@ -136,6 +163,7 @@ impl Daemon {
         let agents = super::witnesses::agents(&config)?;
         let mut core = self.core.lock().await;
         core.up()?;
+        self.keeps_releases(&core.config, &config)?;
         let managed_before = |name: &str| {
             core.config.daemon().interfaces().iter().any(|interface| interface.as_str() == name)
         };

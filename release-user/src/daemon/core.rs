@@ -101,6 +101,8 @@ pub struct Daemon {
     pub prober: std::sync::Mutex<super::prober::Prober>,
     /// Which connections that were ended on order have been written down.
     pub recorded: std::sync::Mutex<super::forced::Recorded>,
+    /// Releases under way.
+    pub releases: super::release::Releases,
     /// Told to stop.
     pub stop: Notify,
 }

@@ -10,14 +10,17 @@ mod events;
 mod explain;
 mod forced;
 mod forcing;
+mod health;
 mod host;
 mod idle;
 mod made;
+mod measured;
 mod occupation;
 mod prober;
 mod rates;
 mod reaper;
 mod regularly;
+mod release;
 mod report;
 mod retire;
 mod selfcheck;
@@ -63,6 +66,8 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     let pins_lock = checks::lock_pins(&paths.bpffs)?;
     discard_unfinished(&paths.bpffs)?;
     let mut store = SqliteStore::open(&paths.state_dir)?;
+    // A connection of its own: releases are written down while the core is busy.
+    let journal = SqliteStore::open(&paths.state_dir)?;
     if adopting {
         checks::belongs(&Maps::open(&paths.bpffs)?.meta()?, &store, &paths)?;
     }
@@ -124,6 +129,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         declines: Default::default(),
         orphans: Default::default(),
         drifts: Default::default(),
+        releases: release::Releases::new(Box::new(journal)),
         stop: Notify::new(),
         paths,
     });
@@ -171,6 +177,7 @@ async fn serve(
     listener: tokio::net::UnixListener,
     log: Option<KernelLog>,
 ) -> Result<(), ApiError> {
+    let releases = tokio::spawn(Arc::clone(&daemon).carry_releases());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
@@ -219,6 +226,10 @@ async fn serve(
     notify(&[sd_notify::NotifyState::Ready]);
     log::info!("ready on {}", daemon.paths.socket.display());
     let result = server::serve(listener, Arc::clone(&daemon), shutdown).await;
+    daemon.releases.stop();
+    if let Err(error) = releases.await {
+        log::error!("releases: {error}");
+    }
     tasks.shutdown().await;
     log::info!("stopped; the data plane goes on as it is");
     result.map_err(|error| ApiError::new(ErrorCode::Internal, format!("api: {error:#}")))

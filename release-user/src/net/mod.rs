@@ -2,6 +2,7 @@
 
 pub mod ethtool;
 pub mod exchange;
+pub mod http;
 pub mod namespace;
 pub mod neighbours;
 pub mod netlink;

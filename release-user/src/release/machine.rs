@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::phase::{Part, Phase, Point, Proof, Want};
+use super::phase::{Cause, Part, Phase, Point, Proof, Want};
 use super::plan::{OnDeadline, Plan, Step, Strategy};
 
 /// A release, as it is stored.
@@ -23,6 +23,9 @@ pub struct Release {
     pub instances: Vec<String>,
     /// Its own copy of the plan.
     pub plan: Plan,
+    /// What whoever started it hands to its hooks.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub data: serde_json::Value,
     /// Where it is.
     #[serde(flatten)]
     pub phase: Phase,
@@ -53,6 +56,8 @@ pub enum Event {
         /// Whether connections were ended for it.
         forced: bool,
     },
+    /// What was proven does not hold any more: the data plane began anew.
+    Void,
     /// The new version was judged.
     Judged(Judgement),
     /// An operator's word.
@@ -85,6 +90,20 @@ pub enum Command {
     Abort(String),
     /// Another release goes back.
     Reverse,
+}
+
+impl Command {
+    /// The word on the command line.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Abort(_) => "abort",
+            Self::Reverse => "rollback",
+        }
+    }
 }
 
 /// Why something cannot be now.
@@ -229,6 +248,10 @@ impl Release {
             _ if self.phase.is_over() => return Err(self.refused("it is over")),
             Event::Done => next.advance()?,
             Event::Idle { receipts, forced } => next.idle(receipts, *forced)?,
+            Event::Void => {
+                let again = self.phase.unproven();
+                next.enter(again.ok_or_else(|| self.refused("nothing relies on receipts yet"))?);
+            }
             Event::Judged(judgement) => next.judged(judgement)?,
             Event::TimeUp => next.time_up()?,
             Event::Failed(why) => next.failed(why)?,
@@ -245,9 +268,9 @@ impl Release {
         self.done = 0;
     }
 
-    fn pause(&mut self, why: &str) {
+    fn pause(&mut self, cause: Cause, why: &str) {
         let then = Box::new(self.phase.clone());
-        self.enter(Phase::Paused { why: why.to_owned(), then });
+        self.enter(Phase::Paused { cause, why: why.to_owned(), then });
     }
 
     fn abort(&mut self, why: &str) {
@@ -267,6 +290,7 @@ impl Release {
         match self.plan.steps.get(index) {
             None => Phase::Promoting,
             Some(Step::Pause) => Phase::Paused {
+                cause: Cause::Planned,
                 why: format!("steps[{index}] is a pause"),
                 then: Box::new(self.step_phase(index + 1)),
             },
@@ -343,7 +367,9 @@ impl Release {
         };
         match judgement {
             Judgement::Fail(why) => self.abort(why),
-            Judgement::Inconclusive(why) if at_end => self.pause(&format!("inconclusive: {why}")),
+            Judgement::Inconclusive(why) if at_end => {
+                self.pause(Cause::Inconclusive, &format!("inconclusive: {why}"));
+            }
             Judgement::Pass if at_end => {
                 self.done += 1;
                 self.leave();
@@ -359,8 +385,12 @@ impl Release {
             (_, Some(Want::Ready(wanted))) => {
                 self.abort(&format!("not {wanted} instances were live in time"));
             }
-            (_, Some(Want::Healthy(_))) => self.pause("upgraded instances are not live"),
-            (_, Some(Want::Approve(_))) => self.pause("nobody has approved"),
+            (_, Some(Want::Healthy(_))) => {
+                self.pause(Cause::Unanswered, "upgraded instances are not live in time");
+            }
+            (_, Some(Want::Approve(_))) => {
+                self.pause(Cause::Unanswered, "nobody has approved in time");
+            }
             (Phase::Draining(part), Some(Want::Idle(_))) => {
                 let phase = match self.plan.drain.on_deadline {
                     OnDeadline::Hold => Phase::Held(*part),
@@ -382,7 +412,7 @@ impl Release {
             (Phase::Staging | Phase::Step(_), _) => self.abort(why),
             // Told, and no reason to leave the new version half-way.
             (Phase::Aborting { .. }, Want::Hook { .. }) => self.advance()?,
-            _ => self.pause(why),
+            _ => self.pause(Cause::Failed, why),
         }
         Ok(())
     }
@@ -390,7 +420,7 @@ impl Release {
     fn command(&mut self, command: &Command) -> Result<(), Refused> {
         match command {
             Command::Pause => match self.phase {
-                Phase::Staging | Phase::Step(_) => self.pause("as was said"),
+                Phase::Staging | Phase::Step(_) => self.pause(Cause::Asked, "as was said"),
                 _ => return Err(self.refused("only before the new version has all can it pause")),
             },
             Command::Resume => match self.phase.clone() {

@@ -7,3 +7,4 @@ pub mod machine;
 pub mod phase;
 pub mod plan;
 pub mod runner;
+pub mod words;

@@ -45,6 +45,22 @@ pub enum Part {
     Batch(usize),
 }
 
+/// Why a release waits for somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// Somebody said so.
+    Asked,
+    /// The plan has a pause here.
+    Planned,
+    /// Something failed.
+    Failed,
+    /// Too little was seen to judge the new version.
+    Inconclusive,
+    /// Nobody approved, or nothing became live, in time.
+    Unanswered,
+}
+
 /// Where a release is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "phase", content = "at")]
@@ -57,6 +73,8 @@ pub enum Phase {
     Step(usize),
     /// Somebody has to say how it goes on.
     Paused {
+        /// What kind of reason.
+        cause: Cause,
         /// Why.
         why: String,
         /// Where it goes on.
@@ -132,10 +150,59 @@ impl Phase {
         }
     }
 
+    /// What tells it from every other phase of a release, whatever it stands on: hooks are run once
+    /// at each place.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Step(index) => format!("step {index}"),
+            Self::PreDrain(part) => format!("pre-drain {part:?}"),
+            Self::Upgrading(batch, _) => format!("upgrading {batch}"),
+            Self::Probing(batch, _) => format!("probing {batch}"),
+            other => other.name(&[]).to_owned(),
+        }
+    }
+
+    /// What the release stands on.
+    #[must_use]
+    pub fn proof(&self) -> Option<&Proof> {
+        match self.under_way() {
+            Self::Idle(proof)
+            | Self::Stopping(proof)
+            | Self::Upgrading(_, proof)
+            | Self::Probing(_, proof)
+            | Self::Admitting(_, proof)
+            | Self::PostRelease(proof)
+            | Self::Succeeded(proof) => Some(proof),
+            _ => None,
+        }
+    }
+
+    /// The same without what proved it, if nothing relies on that yet: to be drained again.
+    #[must_use]
+    pub(super) fn unproven(&self) -> Option<Self> {
+        match self {
+            Self::Idle(_) | Self::Stopping(_) => Some(Self::Draining(Part::Old)),
+            Self::Upgrading(batch, _) => Some(Self::Draining(Part::Batch(*batch))),
+            Self::Paused { cause, why, then } => Some(Self::Paused {
+                cause: *cause,
+                why: why.clone(),
+                then: Box::new(then.unproven()?),
+            }),
+            _ => None,
+        }
+    }
+
     /// Whether nothing happens any more.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         matches!(self, Self::Succeeded(_) | Self::RolledBack { .. } | Self::Reversed)
+    }
+
+    /// Whether somebody has to look.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        matches!(self, Self::Paused { .. } | Self::Held(_))
     }
 
     /// The part that is waited for to become idle.
@@ -199,6 +266,27 @@ pub enum Point {
     Stop,
     PostRelease,
     Abort,
+    Event,
+}
+
+impl Point {
+    /// As the plan's key has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::PreDrain => "pre_drain",
+            Self::Upgrade => "upgrade",
+            Self::Probe => "probe",
+            Self::Test => "test",
+            Self::PreStep => "pre_step",
+            Self::Promote => "promote",
+            Self::Stop => "stop",
+            Self::PostRelease => "post_release",
+            Self::Abort => "abort",
+            Self::Event => "event",
+        }
+    }
 }
 
 /// One thing to be done or waited for. Each can be done again without harm; hooks say themselves

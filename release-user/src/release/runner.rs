@@ -25,8 +25,10 @@ pub trait World: Send + Sync {
     fn now(&self) -> String;
     /// Time since boot.
     fn since_boot(&self) -> Duration;
+    /// Ends when nothing more is to be begun.
+    fn stopped(&self) -> impl Future<Output = ()> + Send;
     /// Instances of a part.
-    fn instances(&self, release: &Release, part: Part) -> Vec<String>;
+    fn instances(&self, release: &Release, part: Part) -> impl Future<Output = Vec<String>> + Send;
     /// What a hook is told.
     fn call(
         &self,
@@ -34,7 +36,7 @@ pub trait World: Send + Sync {
         point: Point,
         instance: Option<&str>,
         by: Option<&Proof>,
-    ) -> Call;
+    ) -> impl Future<Output = Call> + Send;
     /// Does what is wanted, or waits for it; anything but hooks. It may be dropped at any moment and
     /// asked again: what takes time counts from [`Release::since_boot_ms`].
     fn perform(&self, release: &Release, want: &Want) -> impl Future<Output = Event> + Send;
@@ -45,7 +47,8 @@ pub trait World: Send + Sync {
 /// What somebody says, and where the answer goes.
 pub type Order = (Command, oneshot::Sender<Result<Release, Refused>>);
 
-/// Carries a release out to its end.
+/// Carries a release out to its end, or until nothing more is to be begun. A hook that runs then is
+/// waited for.
 ///
 /// # Errors
 /// If something cannot be written down: then nothing more is done.
@@ -55,20 +58,26 @@ pub async fn carry_out(
     orders: &mut mpsc::Receiver<Order>,
 ) -> Result<Release, StoreError> {
     while !release.phase.is_over() {
-        release = move_on(world, &release, orders).await?;
+        match move_on(world, &release, orders).await? {
+            Some(next) => release = next,
+            None => break,
+        }
     }
     Ok(release)
 }
 
-/// Does what is wanted until the release moves. An order that cannot be now disturbs nothing.
+/// Does what is wanted until the release moves; `None`: it is left as it is. An order that cannot be
+/// now disturbs nothing.
 async fn move_on(
     world: &impl World,
     release: &Release,
     orders: &mut mpsc::Receiver<Order>,
-) -> Result<Release, StoreError> {
+) -> Result<Option<Release>, StoreError> {
+    let runs = matches!(release.wanted(), Some(Want::Hook { .. }));
     let work = work(world, release);
     let limit = limit(world, release);
-    tokio::pin!(work, limit);
+    let stopped = world.stopped();
+    tokio::pin!(work, limit, stopped);
     let event = loop {
         tokio::select! {
             biased;
@@ -81,26 +90,30 @@ async fn move_on(
                 // Who asked may have gone.
                 let _ = answer.send(moved.clone());
                 if let Ok(next) = moved {
-                    return Ok(next);
+                    return Ok(Some(next));
                 }
             }
             event = &mut work => break event?,
+            () = &mut stopped, if !runs => return Ok(None),
             () = &mut limit => break Event::TimeUp,
         }
     };
     match release.after(&event) {
-        Ok(next) => arrive(world, release, next, &event),
+        Ok(next) => arrive(world, release, next, &event).map(Some),
         Err(refused) => {
             // What is wanted cannot answer so: a fault of this program.
             log::error!("{event:?}: {refused}");
             sleep(NOT_YET).await;
-            Ok(release.clone())
+            Ok(Some(release.clone()))
         }
     }
 }
 
 /// Writes down where it is now.
-fn arrive(
+///
+/// # Errors
+/// If that cannot be: then it is not there.
+pub fn arrive(
     world: &impl World,
     before: &Release,
     mut next: Release,
@@ -127,10 +140,13 @@ fn in_words(before: &Release, next: &Release, event: &Event) -> String {
         (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) => why.clone(),
         (_, Event::Idle { receipts, .. }) => format!("receipts {receipts:?}"),
         (_, Event::TimeUp) => "not in time".to_owned(),
-        (_, Event::Command(command)) => format!("{command:?}").to_lowercase(),
-        _ => format!("{:?}", before.wanted()),
+        (_, Event::Command(command)) => command.name().to_owned(),
+        (_, Event::Void) => "the data plane began anew, its receipts are void".to_owned(),
+        (_, Event::Failed(why)) => why.clone(),
+        _ => before.wanted().and_then(|want| before.in_words(&want)).unwrap_or_default(),
     };
-    format!("{} → {}: {why}", before.state(), next.state())
+    let colon = if why.is_empty() { "" } else { ": " };
+    format!("{} → {}{colon}{why}", before.state(), next.state())
 }
 
 /// Does what is wanted now, or waits for it.
@@ -153,24 +169,6 @@ async fn limit(world: &impl World, release: &Release) {
     sleep(limit.saturating_sub(passed)).await;
 }
 
-/// The plan's hook at a point.
-fn hook_at(release: &Release, point: Point) -> Option<&Hook> {
-    let hooks = &release.plan.hooks;
-    let hook = match point {
-        Point::Start => &hooks.start,
-        Point::PreDrain => &hooks.pre_drain,
-        Point::Upgrade => &hooks.upgrade,
-        Point::Probe => &hooks.probe,
-        Point::Test => &hooks.test,
-        Point::PreStep => &hooks.pre_step,
-        Point::Promote => &hooks.promote,
-        Point::Stop => &hooks.stop,
-        Point::PostRelease => &hooks.post_release,
-        Point::Abort => &hooks.abort,
-    };
-    hook.as_ref()
-}
-
 /// Runs a hook for each instance of a part, or once: those that have not been run here.
 async fn run_hooks(
     world: &impl World,
@@ -179,17 +177,17 @@ async fn run_hooks(
     each: Option<Part>,
     proof: Option<&Proof>,
 ) -> Result<Event, StoreError> {
-    let Some(hook) = hook_at(release, point) else { return Ok(Event::Done) };
+    let Some(hook) = release.hook(point) else { return Ok(Event::Done) };
     let instances: Vec<Option<String>> = match each {
-        Some(part) => world.instances(release, part).into_iter().map(Some).collect(),
+        Some(part) => world.instances(release, part).await.into_iter().map(Some).collect(),
         None => vec![None],
     };
     for instance in instances {
         let instance = instance.as_deref();
-        let call = world.call(release, point, instance, proof);
+        let call = world.call(release, point, instance, proof).await;
         if let Err(why) = run_once(world, release, hook, &call).await? {
             let of = instance.map(|instance| format!(" of {instance}")).unwrap_or_default();
-            return Ok(Event::Failed(format!("hook {point:?}{of}: {why}").to_lowercase()));
+            return Ok(Event::Failed(format!("hook {}{of}: {why}", point.name())));
         }
     }
     Ok(Event::Done)
@@ -202,8 +200,10 @@ async fn run_once(
     hook: &Hook,
     call: &Call,
 ) -> Result<Result<(), String>, StoreError> {
-    let place = serde_json::to_string(&(&release.phase, call.point)).unwrap_or_default();
-    let here = |run: &HookRun| run.place == place && run.instance == call.instance;
+    let place = release.phase.place();
+    let here = |run: &HookRun| {
+        run.place == place && run.point == call.point && run.instance == call.instance
+    };
     let runs = world.journal().hook_runs(release.id)?;
     match runs.into_iter().rfind(here) {
         Some(HookRun { outcome: Some(Outcome::Done), .. }) => return Ok(Ok(())),

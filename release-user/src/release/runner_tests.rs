@@ -81,14 +81,18 @@ impl World for Fake {
         Duration::from_secs(1000)
     }
 
-    fn instances(&self, release: &Release, part: Part) -> Vec<String> {
+    async fn stopped(&self) {
+        std::future::pending().await
+    }
+
+    async fn instances(&self, release: &Release, part: Part) -> Vec<String> {
         match part {
             Part::Batch(batch) => release.batch(batch).to_vec(),
             _ => vec!["a".to_owned(), "b".to_owned()],
         }
     }
 
-    fn call(
+    async fn call(
         &self,
         release: &Release,
         point: Point,
@@ -185,7 +189,7 @@ async fn a_hook_in_the_dark_is_not_repeated_silently() {
         release.plan.hooks.stop = world.hook("stop", "sleep 0.5", idempotent);
         let release = world.begin(release);
         let stopping = at(&world, release, "stopping").await;
-        let place = serde_json::to_string(&(&stopping.phase, Point::Stop)).unwrap();
+        let place = stopping.phase.place();
         // As the killed one left it: begun, with a process that still runs.
         let mut child = std::process::Command::new("/bin/sleep").arg("0.5").spawn().unwrap();
         let born = hook::birth(child.id()).unwrap();
@@ -227,7 +231,8 @@ async fn at(world: &Fake, release: Release, state: &str) -> Release {
     let mut release = release;
     while release.state() != state {
         let (_orders, mut receiver) = mpsc::channel(1);
-        release = timeout(LONG, move_on(world, &release, &mut receiver)).await.unwrap().unwrap();
+        let moved = timeout(LONG, move_on(world, &release, &mut receiver)).await.unwrap();
+        release = moved.unwrap().unwrap();
     }
     release
 }

@@ -1,0 +1,140 @@
+//! Telling of releases.
+
+use std::time::SystemTime;
+
+use super::super::clock;
+use super::super::core::{Daemon, lock};
+use super::super::events;
+use crate::api::release::{DeadlineLine, ReleaseLine, ReleaseQuery, ReleaseShow, StepLine};
+use crate::api::types::{ApiError, ErrorCode, SCHEMA};
+use crate::release::machine::Release;
+use crate::release::phase::{Cause, Phase, Proof};
+use crate::release::plan::Strategy;
+
+impl Daemon {
+    /// Releases under way, or all, the newest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn release_lines(&self, query: &ReleaseQuery) -> Result<Vec<ReleaseLine>, ApiError> {
+        let all = self.journal().releases(query.service.as_deref())?;
+        let wanted = all.iter().filter(|release| query.all || !release.phase.is_over());
+        wanted.map(|release| self.release_line(release)).collect()
+    }
+
+    /// A release by its number, or the newest of a service (`under_way`: that is not over).
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn find_release(&self, name: &str, under_way: bool) -> Result<Release, ApiError> {
+        let journal = self.journal();
+        if let Ok(id) = name.parse() {
+            return journal.release(id)?.ok_or_else(|| {
+                ApiError::new(ErrorCode::Usage, format!("release {id}: no such release"))
+                    .hint("releasectl release history lists all")
+            });
+        }
+        let all = journal.releases(Some(name))?;
+        let fits = |release: &&Release| !under_way || !release.phase.is_over();
+        all.iter().find(fits).cloned().ok_or_else(|| {
+            let what = if under_way { "no release is under way" } else { "had no release" };
+            ApiError::new(ErrorCode::Usage, format!("service {name}: {what}"))
+                .hint("name a service, or a release by its number")
+        })
+    }
+
+    /// One release with all that happened.
+    ///
+    /// # Errors
+    /// Usage, or the store's.
+    pub fn release_show(&self, name: &str) -> Result<ReleaseShow, ApiError> {
+        let release = self.find_release(name, false)?;
+        let line = self.release_line(&release)?;
+        let journal = self.journal();
+        Ok(ReleaseShow {
+            line,
+            history: journal.timeline(release.id)?,
+            hooks: journal.hook_runs(release.id)?,
+            details: release.plan,
+            data: release.data,
+        })
+    }
+
+    /// A release in short.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn release_line(&self, release: &Release) -> Result<ReleaseLine, ApiError> {
+        let (reasons, live) = {
+            let running = lock(&self.releases.running);
+            let one = running.get(&release.id);
+            (one.map(|one| one.reasons.clone()).unwrap_or_default(), one.and_then(|one| one.live))
+        };
+        let why = match &release.phase {
+            Phase::Paused { why, .. } | Phase::Aborting { why, .. } | Phase::RolledBack { why } => {
+                Some(why.clone())
+            }
+            _ => None,
+        };
+        let ends = self.ends(release.id)?;
+        let over = release.phase.is_over();
+        let now = events::now();
+        let (started_at, ended_at) = ends.unwrap_or_else(|| (now.clone(), now));
+        Ok(ReleaseLine {
+            schema: SCHEMA,
+            id: release.id,
+            service: release.service.clone(),
+            from: release.from.clone(),
+            to: release.to.clone(),
+            plan: release.plan.name.clone(),
+            strategy: match release.plan.strategy {
+                Strategy::SideBySide => "side-by-side",
+                Strategy::InPlace { .. } => "in-place",
+            }
+            .to_owned(),
+            state: release.state().to_owned(),
+            step: release.progress().map(|(number, of)| StepLine { number, of }),
+            doing: release.wanted().and_then(|want| release.in_words(&want)),
+            reasons: why.into_iter().chain(reasons).collect(),
+            deadline: deadline(release),
+            instances: release.instances.clone(),
+            live,
+            receipts: release.phase.proof().map(|p| p.receipts().to_vec()).unwrap_or_default(),
+            forced: release.phase.proof().is_some_and(Proof::is_forced),
+            over,
+            waits: release.phase.waits(),
+            started_at,
+            ended_at: over.then_some(ended_at),
+            exit_code: exit_code(&release.phase),
+        })
+    }
+
+    /// When the first and the last thing happened to a release.
+    fn ends(&self, id: u64) -> Result<Option<(String, String)>, ApiError> {
+        let timeline = self.journal().timeline(id)?;
+        let ends = timeline.first().zip(timeline.last());
+        Ok(ends.map(|(first, last)| (first.at.clone(), last.at.clone())))
+    }
+}
+
+/// When what is waited for takes too long.
+fn deadline(release: &Release) -> Option<DeadlineLine> {
+    let limit = release.limit()?;
+    let began = std::time::Duration::from_millis(release.since_boot_ms);
+    let left = limit.saturating_sub(clock::monotonic().saturating_sub(began));
+    let at = SystemTime::now().checked_add(left)?;
+    Some(DeadlineLine { at: events::at(at), remaining_s: left.as_secs_f64() })
+}
+
+/// What `release wait` ends with: none as long as it goes on by itself.
+fn exit_code(phase: &Phase) -> Option<u8> {
+    Some(match phase {
+        Phase::Succeeded(proof) if proof.is_forced() => 5,
+        Phase::Succeeded(_) => 0,
+        Phase::RolledBack { .. } | Phase::Reversed => 3,
+        Phase::Held(_) => 4,
+        Phase::Paused { cause: Cause::Failed, .. } => 7,
+        Phase::Paused { cause: Cause::Inconclusive | Cause::Unanswered, .. } => 4,
+        _ => return None,
+    })
+}
