@@ -1,0 +1,7 @@
+//! Releases from `release start` to their ends, with real servers, clients and hooks.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod harness;
+mod in_place;
+mod side_by_side;
