@@ -121,6 +121,7 @@ pub(crate) fn instance(id: &str, addr: &str, active: u64) -> InstanceStatus {
         addr: addr.into(),
         state: "active".into(),
         healthy: None,
+        why_down: None,
         orphaned: false,
         flows: FlowCounts { active, ..FlowCounts::default() },
         counters: InstanceCounters { placed: 993, opened: 991, ..InstanceCounters::default() },

@@ -139,8 +139,11 @@ pub struct InstanceStatus {
     pub addr: String,
     /// `active | draining | idle | maint | down | offline`
     pub state: String,
-    /// Health check's word; `None` as long as none is configured.
+    /// Health check's word; `None` as long as none is configured, or has said anything.
     pub healthy: Option<bool>,
+    /// Why it is down, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_down: Option<String>,
     /// Gone from the configuration while it has flows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,

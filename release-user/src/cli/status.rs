@@ -137,6 +137,11 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         let held: u64 = versions.iter().map(|version| version.sessions_held).sum();
         let _ = writeln!(text, "sessions: {sessions} ({held} held)");
     }
+    for instance in versions.iter().flat_map(|version| &version.instances) {
+        if let Some(why) = &instance.why_down {
+            text += &(Paint::Red.on(&format!("down: {}: {why}", instance.id), colours) + "\n");
+        }
+    }
     let mut table = Table::new(&[
         ("VERSION / INSTANCE", Side::Left),
         ("STATE", Side::Left),
@@ -200,7 +205,7 @@ fn instance_row(table: &mut Table, instance: &InstanceStatus) {
         instance;
     let name = if id == addr { format!("  {id}") } else { format!("  {id} ({addr})") };
     let mut state = state.clone();
-    if *healthy == Some(false) {
+    if *healthy == Some(false) && state != "down" {
         state += ", unhealthy";
     }
     if *orphaned {
@@ -284,11 +289,18 @@ v2                        active       100  100.0 %  1234.6          4   40198  
         service.refused = RefusedCounts { max_flows: 3, ports: 1, ..RefusedCounts::default() };
         service.sessions = Some(7);
         service.versions[0].sessions_held = 2;
+        let instances = &mut service.versions[1].instances;
+        (instances[0].state, instances[0].healthy) = ("down".into(), Some(false));
+        instances[0].why_down = Some("HTTP status 503".into());
+        instances[1].healthy = Some(false);
         let text = status_text(&status, false);
         assert!(text.contains("\nwarning: eth0 merges\n\n"), "{text}");
         let said = "\nwarning: 192.0.2.10 is elsewhere\nrefused: 3 max_flows, 1 no port\n\
-                    sessions: 7 (2 held)\n";
+                    sessions: 7 (2 held)\ndown: 10.0.0.21:8080: HTTP status 503\n";
         assert!(text.contains(said), "{text}");
+        let row = |id: &str| text.lines().find(|line| line.starts_with(id)).unwrap();
+        assert!(row("  10.0.0.21:8080").contains("  down  "), "{text}");
+        assert!(row("  web-b").contains("  active, unhealthy  "), "{text}");
     }
 
     #[test]

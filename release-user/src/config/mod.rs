@@ -36,7 +36,8 @@ pub use policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 pub use prefix::Prefix;
 pub use service::{Instance, Service, Version};
 pub use settings::{
-    Conversation, Daemon, LogLevel, Mode, OnDrain, OnKeepalive, WhenEmpty, WhenFull, XdpMode,
+    Conversation, Daemon, LogLevel, Mode, OnDown, OnDrain, OnKeepalive, WhenEmpty, WhenFull,
+    XdpMode,
 };
 pub use types::{InstanceId, InterfaceName, Name};
 

@@ -6,8 +6,9 @@ use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
 use super::policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 use super::prefix::Prefix;
-use super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
+use super::settings::{Conversation, Mode, OnDown, WhenEmpty, WhenFull};
 use super::types::{InstanceId, Name};
+use crate::health;
 use crate::placement::RingSize;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -41,6 +42,11 @@ pub struct Service {
     pub(super) drain: Drain,
     pub(super) probes: Probes,
     pub(super) keepalive_only: KeepaliveOnly,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) health: Option<health::Plan>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) passive: Option<health::Passive>,
+    pub(super) on_down: OnDown,
     pub(super) ring_size: RingSize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plan: Option<Name>,
@@ -160,6 +166,21 @@ impl Service {
     /// What becomes of connections without data while their instance drains.
     pub fn keepalive_only(&self) -> KeepaliveOnly {
         self.keepalive_only
+    }
+
+    /// How its instances are asked whether they are able to serve.
+    pub fn health(&self) -> Option<&health::Plan> {
+        self.health.as_ref()
+    }
+
+    /// How its instances are judged by what the packet path sees.
+    pub fn passive(&self) -> Option<health::Passive> {
+        self.passive
+    }
+
+    /// What becomes of the flows of an instance that is down.
+    pub fn on_down(&self) -> OnDown {
+        self.on_down
     }
 
     /// Slots of each version's ring.

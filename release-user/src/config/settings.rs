@@ -246,6 +246,16 @@ choice! {
     }
 }
 choice! {
+    /// What becomes of the flows of an instance that is down.
+    OnDown {
+        /// They stay where they are.
+        #[default]
+        Keep = "keep",
+        /// They are ended.
+        Reset = "reset",
+    }
+}
+choice! {
     /// What a new flow gets when no instance serves.
     WhenEmpty {
         /// A RST, or port unreachable.

@@ -200,7 +200,7 @@ fn demand_instance(version: &VersionState, clients: Clients) -> Result<(), ApiEr
     let kind = clients_in_words(clients);
     let message = format!("version {}: has no instance to take new {kind}flows", version.name);
     Err(ApiError::new(ErrorCode::Conflict, message)
-        .hint("undrain one, or add one to the configuration and reload"))
+        .hint("undrain one, mend what is down, or add one to the configuration and reload"))
 }
 
 /// Accepts the next state under a new generation, unless nothing differs or nothing would serve.

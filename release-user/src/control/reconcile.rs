@@ -185,6 +185,10 @@ fn merge_versions(
             merged.ring6 = Some(rings.take(1));
         }
         merge_instances(&mut merged, version, &next.name, generation, epoch, backends, changes);
+        for instance in &mut merged.instances {
+            // Nobody would ever find it up again.
+            instance.down = instance.down.take().filter(|down| down.by.is_configured(service));
+        }
         next.versions.push(merged);
     }
     for mut gone in old {
@@ -250,6 +254,7 @@ fn merge_instances(
                 // What is unknown of a socket stays unknown under a new id.
                 epoch: epoch(addr),
                 drain: None,
+                down: None,
                 orphaned: false,
                 closed_at: 0,
                 released: None,

@@ -116,6 +116,7 @@ mod tests {
             backend,
             epoch: 1,
             drain: None,
+            down: None,
             orphaned: false,
             closed_at: 0,
             released: None,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Conversation, KeepaliveOnly, Limits, Mode, Probes, Quic, Service, Session, Snat, Timeouts,
-    Tunnel, WhenEmpty, WhenFull,
+    Conversation, KeepaliveOnly, Limits, Mode, OnDown, Probes, Quic, Service, Session, Snat,
+    Timeouts, Tunnel, WhenEmpty, WhenFull,
 };
 
 /// Everything about a service but where it listens and where its traffic goes.
@@ -29,6 +29,8 @@ pub struct Settings {
     pub probes: Probes,
     /// What becomes of connections without data while their instance drains.
     pub keepalive_only: KeepaliveOnly,
+    /// What becomes of the flows of an instance that is down.
+    pub on_down: OnDown,
     /// What the service takes at most.
     pub limits: Limits,
     /// How clients are remembered: conversation `client` only.
@@ -56,6 +58,7 @@ impl Settings {
             timeouts: service.timeouts(),
             probes: service.probes(),
             keepalive_only: service.keepalive_only(),
+            on_down: service.on_down(),
             limits: service.limits(),
             session: service.session(),
             snat: service.snat().cloned(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::health::Down;
 use super::retire::Retirement;
 use super::settings::Settings;
 use crate::config::{Family, Frontend, Invalid, Prefix, Protocol, ServerId, Sockets};
@@ -105,10 +106,13 @@ pub struct InstanceState {
     pub epoch: u32,
     /// Set while an operator drains it alone.
     pub drain: Option<DrainState>,
+    /// Set while checks find it unable to serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<Down>,
     /// Gone from the configuration, kept until its flows are.
     #[serde(default)]
     pub orphaned: bool,
-    /// Generation that took it off its ring; meaningful while drained or orphaned.
+    /// Generation that took it off its ring; meaningful while drained, down or orphaned.
     #[serde(default)]
     pub closed_at: u32,
     /// What allows the id of an orphaned one to be used again, once no entry names it.
@@ -164,7 +168,13 @@ impl DrainState {
 impl InstanceState {
     /// Whether new flows may be placed on it, as far as it alone is concerned.
     pub fn in_ring(&self) -> bool {
-        self.drain.is_none() && !self.orphaned
+        !self.is_taken_out() && self.down.is_none()
+    }
+
+    /// Whether it was taken out of new flows on purpose, so that it gets none until somebody wants
+    /// it to. One that is down may be back at any time.
+    pub fn is_taken_out(&self) -> bool {
+        self.drain.is_some() || self.orphaned
     }
 
     /// The family of its address.

@@ -173,6 +173,7 @@ impl Daemon {
         changes.extend(core.attach_all(false)?);
         self.witnesses.set_agents(agents);
         drop(core);
+        self.health.reloaded.notify_one();
         for change in &changes {
             self.events.publish("reload", None, None, change.clone());
         }

@@ -89,6 +89,8 @@ pub struct Daemon {
     pub idle: std::sync::Mutex<HashSet<(String, String)>>,
     /// Whoever can be asked for sockets.
     pub witnesses: super::witnesses::Witnesses,
+    /// Which instances are able to serve.
+    pub health: super::health::Health,
     /// What the host lacks.
     pub warnings: std::sync::Mutex<super::warnings::Found>,
     /// Services whose gauge is off.

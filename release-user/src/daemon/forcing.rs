@@ -20,8 +20,9 @@ use crate::sockets::destroy::is_supported;
 use crate::sockets::{DestroyError, destroy};
 use crate::store::Forced;
 
-/// Connections without data that are ended a second.
-const RESETS: u32 = 100;
+/// Connections that are ended a second where no operator said how many: those without data, and those
+/// of instances that are down.
+pub(super) const RESETS: u32 = 100;
 /// Attempts to end a connection, a second apart: each has newer numbers.
 const ENDINGS: u32 = 10;
 const BETWEEN_ENDINGS: Duration = Duration::from_secs(1);
@@ -56,8 +57,9 @@ impl Daemon {
     /// Ends connections, those without a reachable client first, then those whose last data is the
     /// oldest. The instance gets a RST, and at once the question whether it has the connection: its
     /// own RST then closes the flow, and is what the client gets. So nothing is called ended that
-    /// the instance still has. Returns those that its kernel is to end: where RSTs did not help, and
-    /// where their numbers are not known.
+    /// the instance still has. One that is down may never answer: after some attempts the client gets
+    /// its RST from us, and its own closes the flow. Returns those that the instance's kernel is to
+    /// end: where RSTs did not help, and where their numbers are not known.
     pub(super) fn force(
         &self,
         prober: &mut Prober,
@@ -109,6 +111,13 @@ impl Daemon {
                     prober.send(&reset);
                 }
                 prober.send(&probe(flow, End::Server, legs.server));
+                let attempts = prober.ending.get(tuple).map_or(0, |ending| ending.times);
+                if orders.get(&flow.backend).is_some_and(|o| o.silent) && attempts >= BY_RESET {
+                    for reset in resets(flow, End::Client, legs.client) {
+                        prober.send(&reset);
+                    }
+                    prober.send(&probe(flow, End::Client, legs.client));
+                }
                 legs.server
             };
             let tag = FlowWord(flow.state).tag();

@@ -26,6 +26,7 @@ mod retire;
 mod selfcheck;
 mod takedown;
 mod ticker;
+mod traffic;
 mod warnings;
 mod witnesses;
 
@@ -123,6 +124,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         rates: Default::default(),
         idle: Default::default(),
         witnesses: Default::default(),
+        health: Default::default(),
         warnings: Default::default(),
         prober: std::sync::Mutex::new(prober),
         recorded: Default::default(),
@@ -184,6 +186,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
     tasks.spawn(Arc::clone(&daemon).probe_regularly());
     tasks.spawn(Arc::clone(&daemon).check_regularly());
+    tasks.spawn(Arc::clone(&daemon).watch_health());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;

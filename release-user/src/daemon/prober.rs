@@ -12,10 +12,10 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 use super::clock;
 use super::core::{Daemon, lock};
 use super::forced::Ended;
-use super::forcing::{Doomed, Ending};
+use super::forcing::{Doomed, Ending, RESETS};
 use super::regularly::{Pace, REST, log_failure};
 use crate::api::types::ApiError;
-use crate::config::{KeepaliveOnly, OnKeepalive};
+use crate::config::{KeepaliveOnly, OnDown, OnKeepalive};
 use crate::control::force;
 use crate::control::state::{DrainState, State};
 use crate::kernel::Tuple;
@@ -70,6 +70,8 @@ pub(super) struct Orders {
     pub rhythm: Option<Rhythm>,
     /// All are to end, that many a second.
     pub force: Option<u32>,
+    /// It is down, so that it may never say that a connection has ended.
+    pub silent: bool,
     /// Those without data for so long are to end.
     pub reset_after: Option<Duration>,
     /// Where its sockets are, if that is on this host.
@@ -280,12 +282,15 @@ fn orders(state: &State) -> HashMap<u32, Orders> {
                 let drain = instance.drain.as_ref().or(version.drain.as_ref());
                 let closed = !version.open() || !instance.in_ring();
                 let place = force::place(settings.mode, instance);
-                let force = drain.and_then(forced).filter(|_| !one_way || place.is_some());
+                let silent = instance.down.is_some() && settings.on_down == OnDown::Reset;
+                let force = drain.and_then(forced).max(silent.then_some(RESETS));
+                let force = force.filter(|_| !one_way || place.is_some());
                 let reset_after =
                     drain.filter(|_| !one_way).and_then(|_| reset_after(settings.keepalive_only));
                 if closed && (rhythm.is_some() || force.is_some() || reset_after.is_some()) {
                     let instance_id = instance.id.clone();
-                    let order = Orders { instance: instance_id, rhythm, force, reset_after, place };
+                    let order =
+                        Orders { instance: instance_id, rhythm, force, silent, reset_after, place };
                     orders.insert(instance.backend, order);
                 }
             }
@@ -301,4 +306,41 @@ fn reset_after(keepalive_only: KeepaliveOnly) -> Option<Duration> {
 /// How many connections a second a drain may end by now.
 fn forced(drain: &DrainState) -> Option<u32> {
     drain.force.filter(|_| drain.is_overdue(clock::monotonic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::control::health::{Down, Finder, set};
+    use crate::control::reconcile::reconcile;
+
+    fn with_one_down(options: &str) -> State {
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [\"192.0.2.10:80/tcp\"]\nhealth = {{ tcp = true }}\n{options}\n\
+             [[service.version]]\nname = \"v1\"\nweight = 1\n\
+             instances = [\"10.0.0.1:80\", \"10.0.0.2:80\"]\n"
+        );
+        let config = Config::from_str(&text, "t").unwrap();
+        let mut state = reconcile(&State::default(), &config, 1).unwrap().0;
+        let down =
+            Down { by: Finder::Check, why: String::new(), since: String::new(), since_boot_ms: 0 };
+        set(&mut state.services[0], 1, Some(down)).unwrap();
+        state
+    }
+
+    #[test]
+    fn flows_of_an_instance_that_is_down_are_ended_only_if_that_was_said() {
+        let ended = |options: &str| {
+            let orders = orders(&with_one_down(options));
+            assert!(!orders.contains_key(&2), "the other one serves");
+            orders.get(&1).map(|order| (order.force, order.silent))
+        };
+        assert_eq!(ended("on_down = \"reset\""), Some((Some(RESETS), true)));
+        assert_eq!(ended(""), Some((None, false)), "asked, as those of a drained one are");
+        assert_eq!(ended("probes = { enabled = false }"), None);
+        let dsr = "mode = \"dsr\"\nsockets = \"host\"\non_down = \"reset\"";
+        assert_eq!(ended(dsr), Some((Some(RESETS), true)));
+    }
 }

@@ -108,6 +108,8 @@ impl Daemon {
         }
         let refused = self.reader.service_counters(service.id)?;
         let remembers = service.settings.session.is_some();
+        let mut warnings = self.warnings_of(Some(&service.name));
+        warnings.extend(super::health::bereft(service).into_iter().map(|(_, text)| text));
         Ok(ServiceStatus {
             name: service.name.clone(),
             generation: service.generation,
@@ -124,7 +126,7 @@ impl Daemon {
             sessions: remembers
                 .then(|| walk.remembered.get(&service.id).copied().unwrap_or_default()),
             drift: lock(&self.drifts).of(&service.name),
-            warnings: self.warnings_of(Some(&service.name)),
+            warnings,
             versions,
         })
     }
@@ -152,7 +154,8 @@ impl Daemon {
             id: instance.id.clone(),
             addr: instance.addr.to_string(),
             state: instance_state(version, instance, tally.flows, idle).to_owned(),
-            healthy: None,
+            healthy: self.health_of(service, &instance.id).filter(|_| !instance.orphaned),
+            why_down: instance.down.as_ref().map(|down| down.why.clone()),
             orphaned: instance.orphaned,
             flows: tally.flows,
             counters,
@@ -248,7 +251,10 @@ fn instance_state(
     flows: FlowCounts,
     idle: bool,
 ) -> &'static str {
-    let draining = !instance.in_ring() || version.drain.is_some();
+    let draining = instance.is_taken_out() || version.drain.is_some();
+    if instance.down.is_some() && !draining {
+        return "down";
+    }
     let left = !version.open() && flows.active + flows.embryonic > 0;
     match (draining, idle && flows.active + flows.embryonic == 0) {
         (true, true) => "idle",

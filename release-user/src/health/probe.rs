@@ -16,16 +16,37 @@ use crate::release::hook::{self, Call, Outcome};
 use crate::release::phase::Point;
 use crate::release::plan::{Action, Hook};
 
+/// Errors of this host's, not the instance's: out of descriptors, memory or ports.
+const OURS: [i32; 5] =
+    [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+/// How a hook says that there was none.
+const NOT_RUN: &str = "cannot be run: ";
+
+/// Why a check did not succeed, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The instance is not able to serve.
+    Instance(String),
+    /// It could not be asked, which says nothing about it.
+    Ours(String),
+}
+
+impl Failure {
+    fn http(error: impl std::fmt::Display) -> Self {
+        Self::Instance(format!("HTTP: {error}"))
+    }
+}
+
 /// Asks once.
 ///
 /// # Errors
-/// Why it is not able to serve, in words.
+/// Why it is not able to serve, or could not be asked.
 pub async fn probe(
     check: &Check,
     instance: &str,
     address: SocketAddr,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let asked = async {
         match check {
             Check::Tcp => connect(address).await.map(drop),
@@ -37,39 +58,40 @@ pub async fn probe(
     match check {
         // It is ended with all it started; that is its own business.
         Check::Exec(_) => asked.await,
-        _ => timeout(limit, asked).await.unwrap_or_else(|_| Err(after())),
+        _ => timeout(limit, asked).await.unwrap_or_else(|_| Err(Failure::Instance(after()))),
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))
+async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
+    TcpStream::connect(address).await.map_err(|error| {
+        let why = format!("connect: {error}");
+        let ours = error.raw_os_error().is_some_and(|code| OURS.contains(&code));
+        if ours { Failure::Ours(why) } else { Failure::Instance(why) }
+    })
 }
 
-async fn get(address: SocketAddr, path: &str) -> Result<(), String> {
+async fn get(address: SocketAddr, path: &str) -> Result<(), Failure> {
     let stream = connect(address).await?;
-    let failed = |error: hyper::Error| format!("HTTP: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(Failure::http)?;
     let request = Request::get(path)
         .header(header::HOST, address.to_string())
         .header(header::USER_AGENT, concat!("releasectl/", env!("CARGO_PKG_VERSION")))
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("HTTP: {error}"))?;
-    // The connection ends with what is dropped here.
-    let answered = async {
-        tokio::select! {
-            response = sender.send_request(request) => response.map_err(failed),
-            ended = connection => Err(match ended {
-                Err(error) => failed(error),
-                Ok(()) => "HTTP: closed without an answer".to_owned(),
-            }),
-        }
+        .map_err(Failure::http)?;
+    let response = sender.send_request(request);
+    tokio::pin!(response);
+    // An answer may come together with the end of the connection: that end is no failure.
+    let answered = tokio::select! {
+        response = &mut response => response,
+        _ = connection => response.await,
     };
-    let status = answered.await?.status();
+    let status = answered.map_err(Failure::http)?.status();
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {
-        Err(format!("HTTP status {status}"))
+        Err(Failure::Instance(format!("HTTP status {status}")))
     }
 }
 
@@ -78,7 +100,7 @@ async fn run(
     instance: &str,
     address: SocketAddr,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let action = Action::Exec(argv.to_vec());
     let hook = Hook { action, timeout, idempotent: true, secrets: Vec::new() };
     let variables =
@@ -94,8 +116,9 @@ async fn run(
     let ran = hook::run(&hook, &call, |_| ()).await;
     match ran.outcome {
         Outcome::Done => Ok(()),
-        Outcome::NotYet => Err("exit status: 75".to_owned()),
-        Outcome::Failed(why) => Err(why),
+        Outcome::NotYet => Err(Failure::Instance("exit status: 75".to_owned())),
+        Outcome::Failed(why) if why.starts_with(NOT_RUN) => Err(Failure::Ours(why)),
+        Outcome::Failed(why) => Err(Failure::Instance(why)),
     }
 }
 
@@ -108,8 +131,12 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_millis(500);
 
+    /// Why the instance is not able to serve.
     async fn ask(check: &Check, address: SocketAddr) -> Result<(), String> {
-        probe(check, "a", address, LIMIT).await
+        probe(check, "a", address, LIMIT).await.map_err(|failure| match failure {
+            Failure::Instance(why) => why,
+            Failure::Ours(why) => panic!("not asked: {why}"),
+        })
     }
 
     /// Answers every connection with these words; none: never.
@@ -177,5 +204,8 @@ mod tests {
         assert_eq!(ask(&shell("exit 3"), address).await, Err("exit status: 3".to_owned()));
         let why = ask(&shell("sleep 60"), address).await.unwrap_err();
         assert_eq!(why, "terminated after 500ms");
+        let nothing = Check::Exec(vec!["/nonexistent/check".to_owned()]);
+        let why = probe(&nothing, "a", address, LIMIT).await.unwrap_err();
+        assert!(matches!(&why, Failure::Ours(why) if why.starts_with(NOT_RUN)), "{why:?}");
     }
 }

@@ -81,7 +81,8 @@ fn read_hook(node: &Node<'_>, key: &str) -> Result<Hook, Invalid> {
     Ok(Hook { action, timeout, idempotent, secrets })
 }
 
-fn read_argv(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
+/// A program by its absolute path, and its arguments.
+pub(super) fn read_argv(node: &Node<'_>) -> Result<Vec<String>, Invalid> {
     let argv = node.list(|word| {
         let word = word.string()?;
         if word.contains('\0') {

@@ -1,5 +1,6 @@
 //! One file → drafts: every field is checked by itself and remembers where it stood.
 
+mod health;
 mod hook;
 mod options;
 mod plan;

@@ -10,11 +10,12 @@ use super::super::numbers::{
 use super::super::policy::{KeepaliveOnly, Limits, Probes};
 use super::super::prefix::Prefix;
 use super::super::reader::{At, Fields, Node};
-use super::super::settings::{Conversation, Mode, WhenEmpty, WhenFull};
+use super::super::settings::{Conversation, Mode, OnDown, WhenEmpty, WhenFull};
 use super::super::types::Name;
 use super::super::{MAX_FRONTENDS, MAX_VERSIONS};
 use super::options::{self, ByVersion, DraftDrain, DraftSnat, DraftTunnel};
-use super::{choice, count, name, number, tables};
+use super::{choice, count, health, name, number, tables};
+use crate::health::{Passive, Plan};
 use crate::placement::RingSize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub(in super::super) struct DraftService {
     pub drain: DraftDrain,
     pub probes: Option<At<Probes>>,
     pub keepalive_only: Option<At<KeepaliveOnly>>,
+    pub health: Option<At<Plan>>,
+    pub passive: Option<At<Passive>>,
+    pub on_down: Option<At<OnDown>>,
     pub snat: Option<At<DraftSnat>>,
     pub tunnel: Option<At<DraftTunnel>>,
     pub quic: Option<At<Quic>>,
@@ -127,6 +131,9 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         drain: fields.or("drain", DraftDrain::default(), options::read_drain),
         probes: fields.optional("probes", options::read_probes),
         keepalive_only: fields.optional("keepalive_only", options::read_keepalive_only),
+        health: fields.optional("health", health::read),
+        passive: fields.optional("passive", health::read_passive),
+        on_down: fields.optional("on_down", choice),
         snat: fields.optional("snat", options::read_snat),
         tunnel: fields.optional("tunnel", options::read_tunnel),
         quic: fields.optional("quic", options::read_quic),

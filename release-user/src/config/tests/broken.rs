@@ -56,8 +56,8 @@ const FILE_AND_DAEMON: &[Case] = &[
     (
         "one version",
         "[[service.version]]\nname = \"v2\"",
-        "[service.healthy]\nmax = 1",
-        &["f.toml:11: service[web].healthy: unknown key (known: name, frontends"],
+        "[service.mirror]\nmax = 1",
+        &["f.toml:11: service[web].mirror: unknown key (known: name, frontends"],
     ),
     // [daemon].
     (

@@ -1,5 +1,6 @@
 //! Keys that do not fit each other, with the message that says so.
 
+use super::broken_health::HEALTH;
 use super::broken_reach::REACH;
 use super::{Config, service};
 
@@ -8,7 +9,7 @@ use super::{Config, service};
 pub(super) type Case = (&'static str, [&'static str; 3], &'static [&'static str]);
 
 pub(super) const T: &str = r#"["192.0.2.10:80/tcp"]"#;
-const U: &str = r#"["192.0.2.10:80/udp"]"#;
+pub(super) const U: &str = r#"["192.0.2.10:80/udp"]"#;
 pub(super) const BOTH: &str = r#"["192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"]"#;
 pub(super) const I: &str = r#"["10.0.0.11:80"]"#;
 pub(super) const II: &str = r#"["10.0.0.11:80", "[fd00::11]:80"]"#;
@@ -359,7 +360,7 @@ tunnel = { sources = ["10.254.0.1/16", "10.254.0.0", "0.0.0.0/1", "224.0.0.0/8",
 #[test]
 fn messages() {
     for (what, [frontends, options, instances], expected) in
-        TIME_AND_QUANTITY.iter().chain(SOCKETS).chain(FORWARDING).chain(REACH)
+        TIME_AND_QUANTITY.iter().chain(SOCKETS).chain(FORWARDING).chain(REACH).chain(HEALTH)
     {
         let text = service(frontends, options, instances);
         let found: Vec<String> = match Config::from_str(&text, "f.toml") {

@@ -74,11 +74,8 @@ pub(super) const SERVICE: &[Case] = &[
     (
         "keys of tomorrow",
         "name = \"web\"",
-        "name = \"web\"\non_down = \"keep\"\nhealth = { tcp = true }",
-        &[
-            "f.toml:6: service[web].on_down: unknown key",
-            "f.toml:7: service[web].health: unknown key",
-        ],
+        "name = \"web\"\nmirror = \"v2\"",
+        &["f.toml:6: service[web].mirror: unknown key"],
     ),
     (
         "choices",

@@ -1,5 +1,6 @@
 mod broken;
 mod broken_fit;
+mod broken_health;
 mod broken_hooks;
 mod broken_options;
 mod broken_plan;
@@ -7,6 +8,7 @@ mod broken_reach;
 mod broken_service;
 mod files;
 mod fuzz;
+mod health;
 mod options;
 mod plans;
 
@@ -88,6 +90,9 @@ session_timeout = "1m"
 limits = { max_flows = 2, new_flows_per_second = 1 }
 drain = { sessions = "move" }
 snat = { addresses = ["10.0.0.5", "fd00::5"], ports = "4000-5000" }
+health = { http = "/healthz", interval = "5s", timeout = "1s", fall = 1, rise = 9, port = 81 }
+passive = { syn_failures = 0.5, resets = 0.5, min = 20, every = "10s", back_after = "1m" }
+on_down = "reset"
 test_sources = { v1 = ["198.51.100.0/24", "2001:db8:1::/48"] }
 test_frontends = { v1 = ["192.0.2.10:81/tcp"] }
 version = [{ name = "v1", weight = 1, instances = ["10.0.0.1:1", "[fd00::1]:1"] }]

@@ -48,6 +48,9 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         drain: draft.drain.drain,
         probes: or_default(draft.probes),
         keepalive_only: or_default(draft.keepalive_only),
+        health: draft.health.map(|at| at.value),
+        passive: draft.passive.map(|at| at.value),
+        on_down: or_default(draft.on_down),
         ring_size: draft.ring_size,
         plan: draft.plan.map(|at| at.value),
         versions: draft

@@ -2,6 +2,7 @@
 
 mod claims;
 mod finish;
+mod health;
 mod options;
 mod plans;
 mod reach;
@@ -54,6 +55,7 @@ pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
     // What values mean together can be judged only where each is right by itself.
     for service in services.iter().filter(|service| service.value.clean) {
         options::check(service, &mut found);
+        health::check(&service.value, &mut found);
         tests_for::check(&service.value, &mut found);
         reach::check(service, &mut found);
     }

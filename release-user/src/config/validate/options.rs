@@ -37,7 +37,7 @@ pub(super) fn check(service: &At<DraftService>, found: &mut Found) {
 }
 
 /// Reports a key that the service cannot have.
-fn refuse<T>(key: &Option<At<T>>, found: &mut Found, why: impl FnOnce() -> Invalid) {
+pub(super) fn refuse<T>(key: &Option<At<T>>, found: &mut Found, why: impl FnOnce() -> Invalid) {
     if let Some(key) = key {
         found.error(&key.place, why());
     }
@@ -66,7 +66,7 @@ fn timeouts(service: &DraftService, found: &mut Found) {
     place(service.unreplied_timeout.as_ref().map(|at| &at.place), Protocol::Udp);
 }
 
-fn without_flows() -> Invalid {
+pub(super) fn without_flows() -> Invalid {
     Invalid::new("conversation `datagram` has no flows")
         .hint("each datagram is placed by itself, nothing is kept or counted")
 }

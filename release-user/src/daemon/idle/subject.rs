@@ -44,11 +44,11 @@ impl Subject {
         let mut closed_at = closed_at(&version, &instances, id.is_some());
         let namesakes = namesakes(service, &instances);
         for (other_version, other) in &namesakes {
-            if other.in_ring() && other_version.open() {
+            if !other.is_taken_out() && other_version.open() {
                 closed_at = 0;
             } else if closed_at > 0 {
                 let closed =
-                    if other.in_ring() { other_version.closed_at } else { other.closed_at };
+                    if other.is_taken_out() { other.closed_at } else { other_version.closed_at };
                 closed_at = closed_at.max(closed);
             }
         }
@@ -109,7 +109,7 @@ fn closed_at(version: &VersionState, instances: &[InstanceState], alone: bool) -
     if !version.open() {
         // Whichever came first closed it; the later one is the safe bound.
         version.closed_at
-    } else if alone && instances.iter().all(|instance| !instance.in_ring()) {
+    } else if alone && instances.iter().all(InstanceState::is_taken_out) {
         instances.iter().map(|instance| instance.closed_at).max().unwrap_or(0)
     } else {
         0
@@ -133,6 +133,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::control::commands;
+    use crate::control::health::{Down, Finder, set};
     use crate::control::reconcile::reconcile;
     use crate::control::state::{DrainState, State};
 
@@ -193,6 +194,23 @@ mod tests {
         for target in ["v2", "10.0.0.2:80"] {
             assert_eq!(Subject::find(&service, target).unwrap().closed_at, 2, "{target}");
         }
+    }
+
+    /// Nobody wanted it closed: it may be back with the next check.
+    #[test]
+    fn an_instance_that_is_down_is_open_unless_it_is_drained() {
+        let both = format!("{A}, {C}");
+        let (mut state, _) = reconcile(&State::default(), &config(&both, ""), 1).unwrap();
+        let service = &mut state.services[0];
+        let by = Finder::Check;
+        let (why, since) = (String::new(), String::new());
+        set(service, 1, Some(Down { by, why, since, since_boot_ms: 0 })).unwrap();
+        let closed_at =
+            |service: &ServiceState| Subject::find(service, "10.0.0.1:80").unwrap().closed_at;
+        assert_eq!(closed_at(service), 0);
+        let target = Target::find(service, "10.0.0.1:80").unwrap();
+        commands::drain(service, &target, &DrainState::default(), false).unwrap();
+        assert_eq!((closed_at(service), service.generation), (2, 3), "off the ring since then");
     }
 
     /// The old name of a version whose sockets serve under a new one is not closed.
