@@ -9,6 +9,7 @@ mod encode;
 pub mod force;
 pub mod plan;
 pub mod reconcile;
+pub mod register;
 pub mod retire;
 pub mod settings;
 pub mod state;
@@ -17,5 +18,7 @@ pub mod state;
 mod mixed_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod tests;

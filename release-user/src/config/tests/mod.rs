@@ -9,6 +9,7 @@ mod files;
 mod fuzz;
 mod options;
 mod plans;
+mod registration;
 
 use super::{Config, InstanceWeight, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
 use crate::placement::RingSize;

@@ -5,6 +5,7 @@ mod finish;
 mod options;
 mod plans;
 mod reach;
+mod registration;
 mod tests_for;
 
 use self::claims::Claims;
@@ -55,6 +56,7 @@ pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
     for service in services.iter().filter(|service| service.value.clean) {
         options::check(service, &mut found);
         tests_for::check(&service.value, &mut found);
+        registration::check(&service.value, &mut found);
         reach::check(service, &mut found);
     }
     let plans = Plans::new(plans, &mut found);
