@@ -1,9 +1,10 @@
 //! Asks the daemon over its socket. Every request has a connection of its own.
 
 use super::types::{
-    ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
-    ShiftRequest, Status, TargetQuery,
+    ApiError, DeregisterRequest, Deregistered, DrainRequest, ErrorCode, EventLine, ExplainQuery,
+    Explanation, FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline,
+    OfflineRequest, Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest,
+    Retired, ShiftRequest, Status, TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
 use bytes::Bytes;
@@ -134,6 +135,26 @@ impl Client {
     /// Retires a version, or gives an instance free that was removed.
     pub async fn retire(&self, request: &RetireRequest) -> Result<Retired> {
         self.post("retire", request).await
+    }
+
+    /// Registers an instance, or renews what it registered.
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Registered> {
+        self.post("register", request).await
+    }
+
+    /// Takes a registered instance out, and forgets it once it is idle.
+    pub async fn deregister(&self, request: &DeregisterRequest) -> Result<Deregistered> {
+        self.post("deregister", request).await
+    }
+
+    /// An instance asks to go offline: no new flows.
+    pub async fn offline(&self, request: &OfflineRequest) -> Result<Offline> {
+        self.post("offline", request).await
+    }
+
+    /// Begins or ends maintenance of an instance.
+    pub async fn maint(&self, request: &MaintRequest) -> Result<InForce> {
+        self.post("maint", request).await
     }
 
     /// Receipts written so far, newest first.

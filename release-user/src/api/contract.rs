@@ -1,9 +1,10 @@
 //! What a daemon offers.
 
 use super::types::{
-    ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery, IdleReport,
-    InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired, ShiftRequest,
-    Status, TargetQuery,
+    ApiError, DeregisterRequest, Deregistered, DrainRequest, EventLine, ExplainQuery, Explanation,
+    FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline, OfflineRequest,
+    Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest, Retired,
+    ShiftRequest, Status, TargetQuery,
 };
 
 /// What the daemon offers; the server is generic over it.
@@ -55,6 +56,26 @@ pub trait Api: Send + Sync + 'static {
         &self,
         request: RetireRequest,
     ) -> impl Future<Output = Result<Retired, ApiError>> + Send;
+    /// Registers an instance, or renews what it registered.
+    fn register(
+        &self,
+        request: RegisterRequest,
+    ) -> impl Future<Output = Result<Registered, ApiError>> + Send;
+    /// Takes a registered instance out, and forgets it once it is idle.
+    fn deregister(
+        &self,
+        request: DeregisterRequest,
+    ) -> impl Future<Output = Result<Deregistered, ApiError>> + Send;
+    /// An instance asks to go offline: no new flows.
+    fn offline(
+        &self,
+        request: OfflineRequest,
+    ) -> impl Future<Output = Result<Offline, ApiError>> + Send;
+    /// Begins or ends maintenance of an instance.
+    fn maint(
+        &self,
+        request: MaintRequest,
+    ) -> impl Future<Output = Result<InForce, ApiError>> + Send;
     /// Where a packet would go.
     fn explain(
         &self,

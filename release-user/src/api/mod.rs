@@ -17,6 +17,10 @@
 //! | `GET /v1/receipts` | [`ReceiptQuery`](types::ReceiptQuery) | [`Receipt`](types::Receipt)s |
 //! | `POST /v1/receipt` | [`TargetQuery`](types::TargetQuery) | [`Receipt`](types::Receipt) |
 //! | `POST /v1/retire` | [`RetireRequest`](types::RetireRequest) | [`Retired`](types::Retired) |
+//! | `POST /v1/register` | [`RegisterRequest`](types::RegisterRequest) | [`Registered`](types::Registered) |
+//! | `POST /v1/deregister` | [`DeregisterRequest`](types::DeregisterRequest) | [`Deregistered`](types::Deregistered) |
+//! | `POST /v1/offline` | [`OfflineRequest`](types::OfflineRequest) | [`Offline`](types::Offline) |
+//! | `POST /v1/maint` | [`MaintRequest`](types::MaintRequest) | [`InForce`](types::InForce) |
 //! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
 //! | `POST /v1/detach` | | `{}` |
 //!
@@ -27,6 +31,7 @@ pub mod client;
 mod contract;
 mod error;
 mod receipt;
+mod registration;
 pub mod server;
 mod socket;
 pub mod types;

@@ -7,9 +7,10 @@ use tokio::sync::broadcast;
 use super::core::{Daemon, describe_weights};
 use super::events;
 use crate::api::types::{
-    Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
-    ShiftRequest, Status, TargetQuery,
+    Api, ApiError, DeregisterRequest, Deregistered, DrainRequest, EventLine, ExplainQuery,
+    Explanation, FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline,
+    OfflineRequest, Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest,
+    Retired, ShiftRequest, Status, TargetQuery,
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
@@ -91,6 +92,22 @@ impl Api for Daemon {
 
     async fn retire(&self, request: RetireRequest) -> Result<Retired, ApiError> {
         self.retire_target(&request).await
+    }
+
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, ApiError> {
+        self.register_instance(request).await
+    }
+
+    async fn deregister(&self, request: DeregisterRequest) -> Result<Deregistered, ApiError> {
+        self.deregister_instance(request).await
+    }
+
+    async fn offline(&self, request: OfflineRequest) -> Result<Offline, ApiError> {
+        self.offline_instance(request).await
+    }
+
+    async fn maint(&self, request: MaintRequest) -> Result<InForce, ApiError> {
+        self.maintain_instance(request).await
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

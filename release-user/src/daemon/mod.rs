@@ -17,6 +17,7 @@ mod occupation;
 mod prober;
 mod rates;
 mod reaper;
+mod register;
 mod regularly;
 mod report;
 mod retire;
@@ -124,6 +125,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         declines: Default::default(),
         orphans: Default::default(),
         drifts: Default::default(),
+        renewals: Default::default(),
         stop: Notify::new(),
         paths,
     });
@@ -178,6 +180,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).probe_regularly());
     tasks.spawn(Arc::clone(&daemon).check_regularly());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
+    tasks.spawn(Arc::clone(&daemon).watch_registered());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;
     tasks.spawn(async move {

@@ -12,6 +12,7 @@ use crate::api::types::{
 };
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
+use crate::control::register::Absence;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
@@ -154,6 +155,9 @@ impl Daemon {
             state: instance_state(version, instance, tally.flows, idle).to_owned(),
             healthy: None,
             orphaned: instance.orphaned,
+            source: if instance.registered.is_some() { "registered" } else { "configured" }
+                .to_owned(),
+            registration: self.renewals.status(instance),
             flows: tally.flows,
             counters,
             last_packet_age_ms: (totals.last_packet > 0)
@@ -241,6 +245,14 @@ fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'sta
     }
 }
 
+/// The word for an instance that is more than drained.
+pub fn absence_word(instance: &InstanceState) -> Option<&'static str> {
+    instance.absence.map(|absence| match absence {
+        Absence::Maint => "maint",
+        Absence::Offline => "offline",
+    })
+}
+
 /// State of an instance, likewise.
 fn instance_state(
     version: &VersionState,
@@ -248,6 +260,9 @@ fn instance_state(
     flows: FlowCounts,
     idle: bool,
 ) -> &'static str {
+    if let Some(word) = absence_word(instance) {
+        return word;
+    }
     let draining = !instance.in_ring() || version.drain.is_some();
     let left = !version.open() && flows.active + flows.embryonic > 0;
     match (draining, idle && flows.active + flows.embryonic == 0) {
