@@ -4,9 +4,10 @@ use super::release::{
     OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
 };
 use super::types::{
-    ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
-    ShiftRequest, Status, TargetQuery,
+    ApiError, DeregisterRequest, Deregistered, DrainRequest, ErrorCode, EventLine, ExplainQuery,
+    Explanation, FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline,
+    OfflineRequest, Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest,
+    Retired, ShiftRequest, Status, TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
 use bytes::Bytes;
@@ -163,6 +164,26 @@ impl Client {
     /// Goes back from a promoted release.
     pub async fn roll_back(&self, which: &ReleaseId) -> Result<Started> {
         self.post("release/rollback", which).await
+    }
+
+    /// Registers an instance, or renews what it registered.
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Registered> {
+        self.post("register", request).await
+    }
+
+    /// Takes a registered instance out, and forgets it once it is idle.
+    pub async fn deregister(&self, request: &DeregisterRequest) -> Result<Deregistered> {
+        self.post("deregister", request).await
+    }
+
+    /// An instance asks to go offline: no new flows.
+    pub async fn offline(&self, request: &OfflineRequest) -> Result<Offline> {
+        self.post("offline", request).await
+    }
+
+    /// Begins or ends maintenance of an instance.
+    pub async fn maint(&self, request: &MaintRequest) -> Result<InForce> {
+        self.post("maint", request).await
     }
 
     /// Receipts written so far, newest first.

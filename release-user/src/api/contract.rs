@@ -4,9 +4,10 @@ use super::release::{
     OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
 };
 use super::types::{
-    ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery, IdleReport,
-    InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired, ShiftRequest,
-    Status, TargetQuery,
+    ApiError, DeregisterRequest, Deregistered, DrainRequest, EventLine, ExplainQuery, Explanation,
+    FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline, OfflineRequest,
+    Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest, Retired,
+    ShiftRequest, Status, TargetQuery,
 };
 
 /// What the daemon offers; the server is generic over it.
@@ -81,6 +82,26 @@ pub trait Api: Send + Sync + 'static {
     /// Goes back from a promoted release.
     fn roll_back(&self, which: ReleaseId)
     -> impl Future<Output = Result<Started, ApiError>> + Send;
+    /// Registers an instance, or renews what it registered.
+    fn register(
+        &self,
+        request: RegisterRequest,
+    ) -> impl Future<Output = Result<Registered, ApiError>> + Send;
+    /// Takes a registered instance out, and forgets it once it is idle.
+    fn deregister(
+        &self,
+        request: DeregisterRequest,
+    ) -> impl Future<Output = Result<Deregistered, ApiError>> + Send;
+    /// An instance asks to go offline: no new flows.
+    fn offline(
+        &self,
+        request: OfflineRequest,
+    ) -> impl Future<Output = Result<Offline, ApiError>> + Send;
+    /// Begins or ends maintenance of an instance.
+    fn maint(
+        &self,
+        request: MaintRequest,
+    ) -> impl Future<Output = Result<InForce, ApiError>> + Send;
     /// Where a packet would go.
     fn explain(
         &self,

@@ -123,6 +123,8 @@ pub(crate) fn instance(id: &str, addr: &str, active: u64) -> InstanceStatus {
         healthy: None,
         why_down: None,
         orphaned: false,
+        source: "configured".into(),
+        registration: None,
         flows: FlowCounts { active, ..FlowCounts::default() },
         counters: InstanceCounters { placed: 993, opened: 991, ..InstanceCounters::default() },
         last_packet_age_ms: Some(412),
@@ -377,6 +379,66 @@ impl Api for Fake {
     async fn roll_back(&self, which: ReleaseId) -> Result<Started, ApiError> {
         self.note("rollback", &which);
         Ok(Started { release: release(), dry_run: false, outline: Vec::new() })
+    }
+
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, ApiError> {
+        known(&request.service)?;
+        self.note("register", &request);
+        Ok(Registered {
+            schema: SCHEMA,
+            service: request.service,
+            version: request.version,
+            id: request.id.unwrap_or_else(|| request.addr.clone()),
+            addr: request.addr,
+            backend: 5,
+            state: "active".into(),
+            generation: 8,
+            at: "2026-01-01T00:00:00Z".into(),
+            lease_s: request.lease_s,
+            changed: request.lease_s.is_none(),
+        })
+    }
+
+    async fn deregister(&self, request: DeregisterRequest) -> Result<Deregistered, ApiError> {
+        self.note("deregister", &request);
+        let lost = Vec::from_iter(request.force.then(|| "12 active flows".to_owned()));
+        Ok(Deregistered {
+            schema: SCHEMA,
+            service: request.service,
+            version: "v2".into(),
+            id: request.id,
+            generation: 8,
+            receipt: None,
+            lost,
+            changed: true,
+        })
+    }
+
+    async fn offline(&self, request: OfflineRequest) -> Result<Offline, ApiError> {
+        known(&request.service)?;
+        self.note("offline", &request);
+        Ok(Offline {
+            schema: SCHEMA,
+            service: request.service,
+            version: "v2".into(),
+            id: request.id,
+            shutdown: true,
+            since: Some("2026-01-01T00:00:00Z".into()),
+            generation: 8,
+            receipt: None,
+            changed: true,
+        })
+    }
+
+    async fn maint(&self, request: MaintRequest) -> Result<InForce, ApiError> {
+        self.note("maint", &request);
+        Ok(InForce {
+            service: request.service,
+            generation: 8,
+            weights: BTreeMap::from([("v1".into(), 0), ("v2".into(), 100)]),
+            changed: true,
+            took_ms: 3.21,
+        })
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

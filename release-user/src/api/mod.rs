@@ -22,6 +22,10 @@
 //! | `POST /v1/release/start` | [`StartRelease`](release::StartRelease) | [`Started`](release::Started) |
 //! | `POST /v1/release/order` | [`OrderRequest`](release::OrderRequest) | [`ReleaseLine`](release::ReleaseLine) |
 //! | `POST /v1/release/rollback` | [`ReleaseId`](release::ReleaseId) | [`Started`](release::Started) |
+//! | `POST /v1/register` | [`RegisterRequest`](types::RegisterRequest) | [`Registered`](types::Registered) |
+//! | `POST /v1/deregister` | [`DeregisterRequest`](types::DeregisterRequest) | [`Deregistered`](types::Deregistered) |
+//! | `POST /v1/offline` | [`OfflineRequest`](types::OfflineRequest) | [`Offline`](types::Offline) |
+//! | `POST /v1/maint` | [`MaintRequest`](types::MaintRequest) | [`InForce`](types::InForce) |
 //! | `POST /v1/reload` | | [`Reloaded`](types::Reloaded) |
 //! | `POST /v1/detach` | | `{}` |
 //!
@@ -32,6 +36,7 @@ pub mod client;
 mod contract;
 mod error;
 mod receipt;
+mod registration;
 pub mod release;
 pub mod server;
 mod socket;

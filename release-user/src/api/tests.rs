@@ -109,6 +109,28 @@ async fn every_endpoint_answers() {
         dst: "192.0.2.10:80".into(),
     };
     assert_eq!(client.explain(&query).await.unwrap().decision, "placement");
+    let register = RegisterRequest {
+        service: "web".into(),
+        version: "v2".into(),
+        addr: "10.0.0.3:80".into(),
+        id: Some("a".into()),
+        weight: 1,
+        meta: BTreeMap::new(),
+        lease_s: Some(30.0),
+        watch_pid: None,
+        pid_namespace: None,
+    };
+    let registered = client.register(&register).await.unwrap();
+    assert_eq!((&*registered.id, registered.lease_s, registered.changed), ("a", Some(30.0), false));
+    let (service, id) = (String::from("web"), String::from("a"));
+    let ask = OfflineRequest { service, id, deadline_s: None, allow_empty: false };
+    assert!(client.offline(&ask).await.unwrap().shutdown);
+    let OfflineRequest { service, id, .. } = ask;
+    let leave = DeregisterRequest { service, id, force: true, allow_empty: false };
+    assert_eq!(client.deregister(&leave).await.unwrap().lost.len(), 1);
+    let DeregisterRequest { service, id, .. } = leave;
+    let maint = MaintRequest { service, id, on: true, allow_empty: false };
+    assert!(client.maint(&maint).await.unwrap().changed);
     assert_eq!(client.reload().await.unwrap().changes.len(), 1);
     assert_eq!(client.version().await.unwrap().version, env!("CARGO_PKG_VERSION"));
     client.detach().await.unwrap();

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
 pub use super::receipt::{ForcedFlow, How, MOST_FORCED};
+pub use super::registration::{
+    DeregisterRequest, Deregistered, MaintRequest, Offline, OfflineRequest, RegisterRequest,
+    Registered, RegistrationStatus,
+};
 use crate::sockets::Summary;
 use crate::verdict::occupation::{Occupation, Outlook};
 
@@ -130,6 +134,11 @@ pub struct VersionStatus {
     pub instances: Vec<InstanceStatus>,
 }
 
+/// What daemons of before had.
+fn configured() -> String {
+    "configured".to_owned()
+}
+
 /// An instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceStatus {
@@ -147,6 +156,12 @@ pub struct InstanceStatus {
     /// Gone from the configuration while it has flows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,
+    /// `configured` or `registered`.
+    #[serde(default = "configured")]
+    pub source: String,
+    /// What a registered one said of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationStatus>,
     /// Flows by state.
     pub flows: FlowCounts,
     /// Counted since the data plane began.

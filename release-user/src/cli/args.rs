@@ -1,5 +1,9 @@
 //! The command line as types. What is wrong with it is found here, before anything is done.
 
+mod instance;
+
+pub(super) use instance::{Instance, Offline, OnOff, OnTimeout, Register, Run};
+
 use super::values::{OnDeadline, Output, VersionWeight, duration, protocol, timeout};
 use crate::config::Protocol;
 use crate::paths::{DEFAULT_BPFFS, DEFAULT_SOCKET, DEFAULT_STATE_DIR, Paths};
@@ -193,9 +197,20 @@ Examples:
     /// Release a new version: bring it up, shift, judge, drain, retire the old one
     #[command(subcommand)]
     Release(Release),
-    /// Look at instances
+    /// Look at instances; register them, and take them out
     #[command(subcommand)]
     Instance(Instance),
+    /// Run a server as a registered instance; SIGTERM drains it before it is stopped
+    #[command(
+        after_help = "CMD is registered once its address accepts connections, and taken out when it ends. SIGTERM and SIGINT
+take it offline; CMD gets SIGTERM when a receipt says that nobody loses anything. A second SIGTERM stops it at once, exit
+code 5. SIGHUP, SIGUSR1 and SIGUSR2 are passed on. Else the exit code is CMD's (128+n: ended by signal n).
+
+Examples:
+  releasectl run --service web --version v2 --addr 10.0.0.21:8080 -- /usr/bin/web --port 8080
+  releasectl run --service web --version v2 --addr 10.0.0.21:8080 --drain-timeout 10m --on-timeout stop -- web"
+    )]
+    Run(Run),
     /// Look at the pinned maps; works with the daemon dead
     #[command(subcommand)]
     Maps(Maps),
@@ -469,15 +484,6 @@ Examples:
         #[arg(long)]
         wait: bool,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Instance {
-    /// List instances with their counters
-    #[command(after_help = "Examples:
-  releasectl instance list
-  releasectl instance list -o jsonl")]
-    List,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,7 @@
 use super::args::Flows;
 use super::format::{Paint, Side, Table, millis, seconds};
 use super::{Context, DONE, Ended};
-use crate::api::types::{FlowLine, FlowQuery, InstanceLine};
+use crate::api::types::{FlowLine, FlowQuery, InstanceLine, InstanceStatus};
 
 pub(super) async fn flows(context: &mut Context, args: Flows) -> Ended {
     let Flows { service, version, instance, state, oldest } = args;
@@ -75,13 +75,16 @@ pub(super) async fn instances(context: &mut Context) -> Ended {
 fn instances_text(instances: &[InstanceLine], colours: bool) -> String {
     let numbers =
         ["ACTIVE", "PLACED", "OPENED", "ADOPTED", "FIN", "RST", "EXPIRED", "PACKETS", "BYTES"];
-    let mut columns: Vec<(&str, Side)> = ["SERVICE", "VERSION", "INSTANCE", "ADDRESS", "STATE"]
-        .map(|name| (name, Side::Left))
-        .into();
+    let words = ["SERVICE", "VERSION", "INSTANCE", "ADDRESS", "STATE", "SOURCE"];
+    let mut columns: Vec<(&str, Side)> = words.map(|name| (name, Side::Left)).into();
+    columns.push(("LEASE", Side::Right));
     columns.extend(numbers.map(|name| (name, Side::Right)));
     let mut table = Table::new(&columns);
     for InstanceLine { service, version, instance } in instances {
-        let words = [service, version, &instance.id, &instance.addr, &instance.state];
+        let InstanceStatus { id, addr, state, source, registration, .. } = instance;
+        let left = registration.as_ref().and_then(|registration| registration.lease_left_s);
+        let lease = left.map(age).unwrap_or_default();
+        let words = [service, version, id, addr, state, source, &lease];
         let c = &instance.counters;
         let numbers = [
             instance.flows.active,

@@ -13,10 +13,13 @@ mod explain;
 mod flows;
 mod format;
 mod idle;
+mod instance;
+mod leave;
 mod maps;
 mod output;
 mod release;
 mod retire;
+mod run;
 mod shift;
 mod status;
 mod values;
@@ -121,7 +124,8 @@ impl Context {
                 idle::receipts(self, ReceiptQuery { service, target, id }).await
             }
             Command::Release(command) => release::release(self, command).await,
-            Command::Instance(args::Instance::List) => flows::instances(self).await,
+            Command::Instance(command) => instance::carry_out(self, command).await,
+            Command::Run(arguments) => run::run(self, arguments).await,
             Command::Maps(args::Maps::List) => maps::list(self),
             Command::Maps(args::Maps::Dump { map }) => maps::dump(self, &map),
             Command::Maps(args::Maps::Check) => maps::check(self),

@@ -38,6 +38,26 @@ impl FromStr for VersionWeight {
     }
 }
 
+/// `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeyValue(pub String, pub String);
+
+impl FromStr for KeyValue {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok(Self(key.to_owned(), value.to_owned())),
+            _ => Err("there is no `=` behind a key (KEY=VALUE, as in build=2.0.1)"),
+        }
+    }
+}
+
+/// Values by key; of a key that is given twice, the last.
+pub(super) fn by_key(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
+    pairs.into_iter().map(|KeyValue(key, value)| (key, value)).collect()
+}
+
 /// Weights by version.
 ///
 /// # Errors
@@ -50,6 +70,11 @@ pub(super) fn by_version(weights: &[VersionWeight]) -> Result<BTreeMap<String, u
         }
     }
     Ok(all)
+}
+
+/// A version's name, or an instance's.
+pub(super) fn name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|invalid| invalid.to_string())
 }
 
 /// What to do at a drain's deadline.

@@ -87,7 +87,7 @@ async fn look_until(
 }
 
 /// How soon another look may say something else.
-fn pause_after(report: &IdleReport) -> Duration {
+pub(super) fn pause_after(report: &IdleReport) -> Duration {
     let counts = report.counts;
     if counts.active + counts.embryonic == 0 { SETTLING } else { EVERY }
 }
@@ -100,7 +100,7 @@ fn stale(mut report: IdleReport, error: &ApiError) -> IdleReport {
 }
 
 /// `draining: 12 active, 1 half-closed, oldest 4 m 2 s`
-fn progress_text(doing: &str, report: &IdleReport) -> String {
+pub(super) fn progress_text(doing: &str, report: &IdleReport) -> String {
     if report.verdict == Verdict::Unknown {
         return format!("{doing}: unknown: {}", report.reasons.join("; "));
     }

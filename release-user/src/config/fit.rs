@@ -35,6 +35,10 @@ impl Misfits<'_> {
     }
 
     fn instances(&mut self, service: &Service) {
+        // How many there will be, only those who register know.
+        if !service.registration().is_nobody() {
+            return;
+        }
         let counts = || service.versions().iter().map(|version| version.instances().len());
         match (self.plan.strategy, self.plan.ready.threshold) {
             (Strategy::InPlace { batch, min_serving }, _) => {

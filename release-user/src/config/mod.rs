@@ -16,6 +16,7 @@ mod policy;
 mod prefix;
 mod raw;
 mod reader;
+mod registration;
 mod service;
 mod settings;
 mod suggest;
@@ -34,6 +35,7 @@ pub use numbers::{
 };
 pub use policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 pub use prefix::Prefix;
+pub use registration::Registrants;
 pub use service::{Instance, Service, Version};
 pub use settings::{
     Conversation, Daemon, LogLevel, Mode, OnDown, OnDrain, OnKeepalive, WhenEmpty, WhenFull,

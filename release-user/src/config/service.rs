@@ -6,6 +6,7 @@ use super::forwarding::{Quic, ServerId, Snat, Tunnel};
 use super::numbers::{IdleTimeout, InstanceWeight, Weight};
 use super::policy::{Drain, KeepaliveOnly, Limits, Probes, Session, Timeouts};
 use super::prefix::Prefix;
+use super::registration::Registrants;
 use super::settings::{Conversation, Mode, OnDown, WhenEmpty, WhenFull};
 use super::types::{InstanceId, Name};
 use crate::health;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// One service: at least one frontend and one version, with some weight on a version that has
-/// instances; no address or id in it clashes with another of the configuration.
+/// instances or may get some by registration; no address or id in it clashes with another of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Service {
     pub(super) name: Name,
@@ -50,6 +51,10 @@ pub struct Service {
     pub(super) ring_size: RingSize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plan: Option<Name>,
+    #[serde(skip_serializing_if = "Registrants::is_nobody")]
+    pub(super) registration: Registrants,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sockets: Option<Sockets>,
     pub(super) versions: Vec<Version>,
 }
 
@@ -193,6 +198,17 @@ impl Service {
         self.plan.as_ref()
     }
 
+    /// Versions that instances may register for.
+    pub fn registration(&self) -> &Registrants {
+        &self.registration
+    }
+
+    /// Where the sockets of an instance of this version are asked for that says nothing itself.
+    pub fn sockets_of(&self, version: &str) -> Option<&Sockets> {
+        let version = self.version(version).and_then(|version| version.sockets.as_ref());
+        version.or(self.sockets.as_ref())
+    }
+
     /// 1 to 16 versions in the order of the file.
     pub fn versions(&self) -> &[Version] {
         &self.versions
@@ -222,6 +238,8 @@ pub struct Version {
     /// Left out of serialized output: it may hold secrets.
     #[serde(skip)]
     pub(super) meta: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sockets: Option<Sockets>,
     pub(super) instances: Vec<Instance>,
 }
 

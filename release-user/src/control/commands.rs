@@ -78,6 +78,10 @@ pub fn shift(
         let known: Vec<String> = service.versions.iter().map(|v| v.name.clone()).collect();
         let version =
             next.version_mut(name).filter(|version| !version.removed).ok_or_else(|| {
+                if service.settings.registration.admit(name) {
+                    return unregistered(service, name)
+                        .hint(format!("it has {}", known.join(", ")));
+                }
                 ApiError::new(
                     ErrorCode::Usage,
                     format!("version {name}: no such version of service {}", service.name),
@@ -92,7 +96,7 @@ pub fn shift(
             .hint(format!("take it back first: releasectl undrain {} {name}", service.name)));
         }
         if weight > 0 && version.weight == 0 {
-            service.clients().try_for_each(|clients| demand_instance(version, clients))?;
+            service.clients().try_for_each(|clients| demand_instance(service, version, clients))?;
         }
         let open = version.open();
         if weight > 0 {
@@ -175,7 +179,7 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
                 && let Some(drain) = version.drain.take()
             {
                 if drain.weight_before > 0 {
-                    demand_instance(version, None)?;
+                    demand_instance(service, version, None)?;
                 }
                 version.weight = drain.weight_before;
                 version.retired = None;
@@ -186,6 +190,7 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
                 && let Some(instance) = version.instances.iter_mut().find(|i| i.id == *id)
             {
                 instance.drain = None;
+                instance.absence = instance.absence.filter(|_| instance.orphaned);
             }
         }
     }
@@ -193,14 +198,34 @@ pub fn undrain(service: &mut ServiceState, target: &Target) -> Result<bool, ApiE
 }
 
 /// A version without an instance in its ring cannot have weight: its share would be refused.
-fn demand_instance(version: &VersionState, clients: Clients) -> Result<(), ApiError> {
+fn demand_instance(
+    service: &ServiceState,
+    version: &VersionState,
+    clients: Clients,
+) -> Result<(), ApiError> {
     if version.can_serve(clients) {
         return Ok(());
+    }
+    let nobody = version.instances.iter().all(|instance| instance.orphaned);
+    if nobody && service.settings.registration.admit(&version.name) {
+        let hint =
+            format!("releasectl instance register {} {} ADDRESS", service.name, version.name);
+        return Err(unregistered(service, &version.name).hint(hint));
     }
     let kind = clients_in_words(clients);
     let message = format!("version {}: has no instance to take new {kind}flows", version.name);
     Err(ApiError::new(ErrorCode::Conflict, message)
         .hint("undrain one, mend what is down, or add one to the configuration and reload"))
+}
+
+/// The refusal of a version that instances may register for, but none has.
+fn unregistered(service: &ServiceState, version: &str) -> ApiError {
+    let what = format!(
+        "version {version}: no instance of {} has registered for it, and unregistered versions cannot \
+         be released",
+        service.name
+    );
+    ApiError::new(ErrorCode::Conflict, what)
 }
 
 /// Accepts the next state under a new generation, unless nothing differs or nothing would serve.

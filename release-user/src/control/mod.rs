@@ -10,6 +10,7 @@ pub mod force;
 pub mod health;
 pub mod plan;
 pub mod reconcile;
+pub mod register;
 pub mod release;
 pub mod retire;
 pub mod settings;
@@ -19,5 +20,7 @@ pub mod state;
 mod mixed_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use release_common::abi::FRONTENDS_PER_FAMILY;
 
 use super::admit;
+use super::register;
 use super::retire::Retirement;
 use super::settings::Settings;
 use super::state::{GIVEN_UP, InstanceState, ServiceState, State, VersionState};
@@ -14,15 +15,35 @@ use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Family, Service, Version};
 
 /// Ids of one kind in use.
-struct Ids(BTreeSet<u32>);
+pub(super) struct Ids(BTreeSet<u32>);
 
 impl Ids {
+    /// Those of rings.
+    pub fn rings(state: &State) -> Self {
+        let versions = state.services.iter().flat_map(|service| &service.versions);
+        Self(versions.flat_map(VersionState::rings).collect())
+    }
+
+    /// Those of instances.
+    pub fn backends(state: &State) -> Self {
+        Self(state.instances().map(|(_, _, instance)| instance.backend).collect())
+    }
+
     /// The smallest free one from `first`.
-    fn take(&mut self, first: u32) -> u32 {
+    pub fn take(&mut self, first: u32) -> u32 {
         let id = (first..).find(|id| !self.0.contains(id)).unwrap_or(u32::MAX);
         self.0.insert(id);
         id
     }
+}
+
+/// Evidence epoch from which on something is known of a socket: `now`, unless it is older than that.
+pub(super) fn epoch_of(state: &State, addr: SocketAddr, now: u32) -> u32 {
+    if state.services.iter().any(|service| service.given_up.contains(&addr)) {
+        return GIVEN_UP;
+    }
+    let same = state.instances().filter(|(_, _, instance)| instance.addr == addr);
+    same.map(|(_, _, instance)| instance.epoch).min().unwrap_or(now)
 }
 
 /// The state that `config` asks for, starting from `old`. Services whose placement may differ get a
@@ -38,17 +59,9 @@ pub fn reconcile(
     epoch: u32,
 ) -> Result<(State, Vec<String>), ApiError> {
     let mut services = Ids(old.services.iter().map(|service| service.id).collect());
-    let all_versions = || old.services.iter().flat_map(|service| &service.versions);
-    let mut rings = Ids(all_versions().flat_map(VersionState::rings).collect());
-    let mut backends = Ids(old.instances().map(|(_, _, instance)| instance.backend).collect());
+    let (mut rings, mut backends) = (Ids::rings(old), Ids::backends(old));
     let mut changes = Vec::new();
-    let known = |addr: SocketAddr| {
-        if old.services.iter().any(|service| service.given_up.contains(&addr)) {
-            return GIVEN_UP;
-        }
-        let same = old.instances().filter(|(_, _, instance)| instance.addr == addr);
-        same.map(|(_, _, instance)| instance.epoch).min().unwrap_or(epoch)
-    };
+    let known = |addr: SocketAddr| epoch_of(old, addr, epoch);
     let mut state = State::default();
     for service in config.services() {
         let name = service.name().as_str();
@@ -62,6 +75,7 @@ pub fn reconcile(
         merge_frontends(&mut next, service)?;
         merge_versions(&mut next, service, &known, &mut rings, &mut backends, &mut changes);
         finish(&mut next, &before);
+        register::still_fit(&next, service, config)?;
         admit::still_serves(&next, &before)?;
         state.services.push(next);
     }
@@ -179,35 +193,52 @@ fn merge_versions(
         });
         let open = merged.open();
         merged.removed = false;
+        merged.registered = false;
         merged.tested = service.is_tested(version.name());
         merged.note_closed(open, generation);
-        if merged.ring6.is_none() && !service.mode().is_tunnel() && service.has_family(Family::V6) {
-            merged.ring6 = Some(rings.take(1));
-        }
-        merge_instances(&mut merged, version, &next.name, generation, epoch, backends, changes);
+        second_ring(&mut merged, service, rings);
+        merge_instances(&mut merged, version, service, generation, epoch, backends, changes);
         for instance in &mut merged.instances {
             // Nobody would ever find it up again.
             instance.down = instance.down.take().filter(|down| down.by.is_configured(service));
         }
         next.versions.push(merged);
     }
-    for mut gone in old {
-        if service.version(&gone.name).is_none() {
-            if !gone.removed {
-                changes.push(format!(
-                    "version {}/{} removed, kept until its flows end",
-                    next.name, gone.name
-                ));
-            }
-            remove_version(&mut gone, generation);
-            next.versions.push(gone);
+    let (kept, gone): (Vec<_>, Vec<_>) = old
+        .into_iter()
+        .filter(|version| service.version(&version.name).is_none())
+        .partition(|version| version.registered && service.registration().admit(&version.name));
+    for mut kept in kept {
+        second_ring(&mut kept, service, rings);
+        for instance in &mut kept.instances {
+            instance.sockets = service.sockets_of(&kept.name).cloned();
+            instance.down = instance.down.take().filter(|down| down.by.is_configured(service));
         }
+        next.versions.push(kept);
+    }
+    for mut gone in gone {
+        if !gone.removed {
+            changes.push(format!(
+                "version {}/{} removed, kept until its flows end",
+                next.name, gone.name
+            ));
+        }
+        remove_version(&mut gone, generation);
+        next.versions.push(gone);
+    }
+}
+
+/// Instances of each family have a ring of their own where clients need those of theirs.
+pub(super) fn second_ring(version: &mut VersionState, service: &Service, rings: &mut Ids) {
+    if version.ring6.is_none() && !service.mode().is_tunnel() && service.has_family(Family::V6) {
+        version.ring6 = Some(rings.take(1));
     }
 }
 
 fn remove_version(version: &mut VersionState, generation: u32) {
     let open = version.open();
     version.removed = true;
+    version.registered = false;
     version.tested = false;
     version.weight = 0;
     version.note_closed(open, generation);
@@ -217,7 +248,7 @@ fn remove_version(version: &mut VersionState, generation: u32) {
 }
 
 /// What retired its version has proven, or given up, the instance's end, too.
-fn orphan(instance: &mut InstanceState, generation: u32, retired: Option<&Retirement>) {
+pub(super) fn orphan(instance: &mut InstanceState, generation: u32, retired: Option<&Retirement>) {
     if instance.in_ring() {
         instance.closed_at = generation;
     }
@@ -228,12 +259,13 @@ fn orphan(instance: &mut InstanceState, generation: u32, retired: Option<&Retire
 fn merge_instances(
     version: &mut VersionState,
     configured: &Version,
-    service: &str,
+    of: &Service,
     generation: u32,
     epoch: &impl Fn(SocketAddr) -> u32,
     backends: &mut Ids,
     changes: &mut Vec<String>,
 ) {
+    let service = of.name();
     let old = std::mem::take(&mut version.instances);
     for instance in configured.instances() {
         let id = instance.id().to_string();
@@ -258,8 +290,13 @@ fn merge_instances(
                 orphaned: false,
                 closed_at: 0,
                 released: None,
+                registered: None,
+                absence: None,
             }
         });
+        // One that had registered and was lost is back; what somebody drained stays so.
+        merged.absence = merged.absence.filter(|_| merged.drain.is_some());
+        merged.registered = None;
         merged.orphaned = false;
         merged.released = None;
         merged.weight = instance.weight().get();
@@ -267,16 +304,24 @@ fn merge_instances(
         merged.sockets = instance.sockets().cloned();
         version.instances.push(merged);
     }
+    let may_stay = of.registration().admit(&version.name);
     for mut gone in old {
-        if !version.instances.iter().any(|kept| kept.backend == gone.backend) {
-            if !gone.orphaned {
-                changes.push(format!(
-                    "instance {service}/{}/{} removed, kept until its flows end",
-                    version.name, gone.id
-                ));
-            }
-            orphan(&mut gone, generation, version.retired.as_ref());
-            version.instances.push(gone);
+        if version.instances.iter().any(|kept| kept.backend == gone.backend) {
+            continue;
         }
+        if may_stay && gone.registered.is_some() && !gone.orphaned {
+            gone.sockets = of.sockets_of(&version.name).cloned();
+            version.instances.push(gone);
+            continue;
+        }
+        if !gone.orphaned {
+            changes.push(format!(
+                "instance {service}/{}/{} removed, kept until its flows end",
+                version.name, gone.id
+            ));
+        }
+        orphan(&mut gone, generation, version.retired.as_ref());
+        version.instances.push(gone);
     }
+    version.instances.sort_by_key(|instance| instance.orphaned);
 }

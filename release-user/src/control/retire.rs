@@ -74,6 +74,12 @@ pub fn retire(
         Target::Instance(_, id) => {
             let backend = service.orphan(id).map(|(_, instance)| instance.backend);
             let Some(backend) = backend else {
+                let registered = |i: &InstanceState| i.id == *id && i.registered.is_some();
+                if service.instances().any(|(_, instance)| registered(instance)) {
+                    let what = format!("instance {id}: is registered");
+                    let hint = format!("releasectl instance deregister {} {id}", service.name);
+                    return Err(ApiError::new(ErrorCode::Conflict, what).hint(hint));
+                }
                 return Err(ApiError::new(
                     ErrorCode::Conflict,
                     format!("instance {id}: is in the configuration"),
@@ -120,6 +126,8 @@ mod tests {
             orphaned: false,
             closed_at: 0,
             released: None,
+            registered: None,
+            absence: None,
         };
         let version = |name: &str, weight, backend| VersionState {
             name: name.to_owned(),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Conversation, KeepaliveOnly, Limits, Mode, OnDown, Probes, Quic, Service, Session, Snat,
-    Timeouts, Tunnel, WhenEmpty, WhenFull,
+    Conversation, KeepaliveOnly, Limits, Mode, OnDown, Probes, Quic, Registrants, Service, Session,
+    Snat, Timeouts, Tunnel, WhenEmpty, WhenFull,
 };
 
 /// Everything about a service but where it listens and where its traffic goes.
@@ -45,6 +45,9 @@ pub struct Settings {
     /// How connection ids name instances: conversation `quic` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quic: Option<Quic>,
+    /// Who may register instances.
+    #[serde(skip_serializing_if = "Registrants::is_nobody")]
+    pub registration: Registrants,
 }
 
 impl Settings {
@@ -64,6 +67,7 @@ impl Settings {
             snat: service.snat().cloned(),
             tunnel: service.tunnel().cloned(),
             quic: service.quic(),
+            registration: service.registration().clone(),
         }
     }
 

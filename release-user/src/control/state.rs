@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::health::Down;
+use super::register::{Absence, Registration};
 use super::retire::Retirement;
 use super::settings::Settings;
 use crate::config::{Family, Frontend, Invalid, Prefix, Protocol, ServerId, Sockets};
@@ -77,6 +78,9 @@ pub struct VersionState {
     /// Gone from the configuration.
     #[serde(default)]
     pub removed: bool,
+    /// Not in the configuration, but somebody registered for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub registered: bool,
     /// Its instances in configuration order, orphaned ones last.
     pub instances: Vec<InstanceState>,
 }
@@ -118,6 +122,12 @@ pub struct InstanceState {
     /// What allows the id of an orphaned one to be used again, once no entry names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<Retirement>,
+    /// What it said of itself, if it is not one of the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered: Option<Registration>,
+    /// Why it is drained, or gone, if that was not an operator's drain or reload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence: Option<Absence>,
 }
 
 /// A drain in progress.
@@ -206,6 +216,11 @@ impl VersionState {
     /// Whether new flows of these clients are placed on it by weight.
     pub fn serves(&self, clients: Clients) -> bool {
         self.weight > 0 && self.can_serve(clients)
+    }
+
+    /// Whether it is here for its instances alone.
+    pub fn is_passing(&self) -> bool {
+        self.removed || (self.registered && self.weight == 0)
     }
 
     /// Whether there is a way to it for new flows.

@@ -10,9 +10,10 @@ use crate::api::release::{
     OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
 };
 use crate::api::types::{
-    Api, ApiError, DrainRequest, EventLine, ExplainQuery, Explanation, FlowLine, FlowQuery,
-    IdleReport, InForce, InstanceLine, Receipt, ReceiptQuery, Reloaded, RetireRequest, Retired,
-    ShiftRequest, Status, TargetQuery,
+    Api, ApiError, DeregisterRequest, Deregistered, DrainRequest, EventLine, ExplainQuery,
+    Explanation, FlowLine, FlowQuery, IdleReport, InForce, InstanceLine, MaintRequest, Offline,
+    OfflineRequest, Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest,
+    Retired, ShiftRequest, Status, TargetQuery,
 };
 use crate::config::Config;
 use crate::control::commands::{self, Target};
@@ -118,6 +119,22 @@ impl Api for Daemon {
 
     async fn roll_back(&self, which: ReleaseId) -> Result<Started, ApiError> {
         self.go_back(&which.release).await
+    }
+
+    async fn register(&self, request: RegisterRequest) -> Result<Registered, ApiError> {
+        self.register_instance(request).await
+    }
+
+    async fn deregister(&self, request: DeregisterRequest) -> Result<Deregistered, ApiError> {
+        self.deregister_instance(request).await
+    }
+
+    async fn offline(&self, request: OfflineRequest) -> Result<Offline, ApiError> {
+        self.offline_instance(request).await
+    }
+
+    async fn maint(&self, request: MaintRequest) -> Result<InForce, ApiError> {
+        self.maintain_instance(request).await
     }
 
     async fn explain(&self, query: ExplainQuery) -> Result<Explanation, ApiError> {

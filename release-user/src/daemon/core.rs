@@ -105,6 +105,8 @@ pub struct Daemon {
     pub recorded: std::sync::Mutex<super::forced::Recorded>,
     /// Releases under way.
     pub releases: super::release::Releases,
+    /// When registered instances renewed.
+    pub renewals: super::register::Renewals,
     /// Told to stop.
     pub stop: Notify,
 }
@@ -200,11 +202,25 @@ impl Daemon {
         service: &str,
         command: impl FnOnce(&mut ServiceState) -> Result<bool, ApiError>,
     ) -> Result<InForce, ApiError> {
+        self.change_knowing(service, |_, _, _, next| command(next)).await
+    }
+
+    /// As [`Daemon::change`], for a command that has to know the whole state, the configuration and
+    /// the evidence epoch.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn change_knowing(
+        &self,
+        service: &str,
+        command: impl FnOnce(&State, &Config, u32, &mut ServiceState) -> Result<bool, ApiError>,
+    ) -> Result<InForce, ApiError> {
         let start = Instant::now();
         let mut core = self.core.lock().await;
         core.up()?;
         let mut next = commands::service_mut(&mut core.state, service)?.clone();
-        let changed = command(&mut next)?;
+        let epoch = core.maps.meta()?.evidence_epoch;
+        let changed = command(&core.state, &core.config, epoch, &mut next)?;
         let (generation, weights) = (next.generation, next.weights());
         if changed {
             lock(&self.idle).retain(|(name, _)| name != service);

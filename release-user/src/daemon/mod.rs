@@ -19,6 +19,7 @@ mod occupation;
 mod prober;
 mod rates;
 mod reaper;
+mod register;
 mod regularly;
 mod release;
 mod report;
@@ -132,6 +133,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         orphans: Default::default(),
         drifts: Default::default(),
         releases: release::Releases::new(Box::new(journal)),
+        renewals: Default::default(),
         stop: Notify::new(),
         paths,
     });
@@ -188,6 +190,7 @@ async fn serve(
     tasks.spawn(Arc::clone(&daemon).check_regularly());
     tasks.spawn(Arc::clone(&daemon).watch_health());
     tasks.spawn(Arc::clone(&daemon).retire_stages());
+    tasks.spawn(Arc::clone(&daemon).watch_registered());
     let follower = Arc::clone(&daemon);
     let ring = daemon.reader.events()?;
     tasks.spawn(async move {

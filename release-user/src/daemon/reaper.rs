@@ -14,7 +14,7 @@ use crate::config::{Config, Family, Frontend, Timeouts};
 use crate::control::apply;
 use crate::control::retire::forget;
 use crate::control::settings::Settings;
-use crate::control::state::{InstanceState, State};
+use crate::control::state::{InstanceState, State, VersionState};
 use crate::kernel::{At, SessionAt, Tuple};
 use crate::probe::watch::Rhythm;
 use crate::verdict::walk::Walk;
@@ -227,7 +227,9 @@ impl Daemon {
                 forget(service, &instance);
                 freed.push((service.name.clone(), instance));
             }
-            service.versions.retain(|version| !version.removed || !version.instances.is_empty());
+            service
+                .versions
+                .retain(|version| !version.is_passing() || !version.instances.is_empty());
         }
         next.services.retain(|service| !service.removed || !service.versions.is_empty());
         if next == core.state {
@@ -255,8 +257,10 @@ fn has_leftovers(state: &State, config: &Config) -> bool {
     state.instances().any(|(_, _, instance)| instance.orphaned)
         || state.services.iter().any(|service| {
             let configured = configured_frontends(config, &service.name);
+            let passing =
+                |version: &VersionState| version.is_passing() && version.instances.is_empty();
             service.removed
-                || service.versions.iter().any(|version| version.removed)
+                || service.versions.iter().any(|version| version.removed || passing(version))
                 || service.all_frontends().any(|at| !configured.contains(&at))
         })
 }

@@ -12,6 +12,7 @@ use crate::api::types::{
 };
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
+use crate::control::register::Absence;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
@@ -157,6 +158,9 @@ impl Daemon {
             healthy: self.health_of(service, &instance.id).filter(|_| !instance.orphaned),
             why_down: instance.down.as_ref().map(|down| down.why.clone()),
             orphaned: instance.orphaned,
+            source: if instance.registered.is_some() { "registered" } else { "configured" }
+                .to_owned(),
+            registration: self.renewals.status(instance),
             flows: tally.flows,
             counters,
             last_packet_age_ms: (totals.last_packet > 0)
@@ -244,6 +248,14 @@ fn version_state(version: &VersionState, flows: FlowCounts, idle: bool) -> &'sta
     }
 }
 
+/// The word for an instance that is more than drained.
+pub fn absence_word(instance: &InstanceState) -> Option<&'static str> {
+    instance.absence.map(|absence| match absence {
+        Absence::Maint => "maint",
+        Absence::Offline => "offline",
+    })
+}
+
 /// State of an instance, likewise.
 fn instance_state(
     version: &VersionState,
@@ -251,6 +263,9 @@ fn instance_state(
     flows: FlowCounts,
     idle: bool,
 ) -> &'static str {
+    if let Some(word) = absence_word(instance) {
+        return word;
+    }
     let draining = instance.is_taken_out() || version.drain.is_some();
     if instance.down.is_some() && !draining {
         return "down";

@@ -101,7 +101,7 @@ impl Daemon {
     }
 
     /// The newest receipt that says of the target as it is now: nothing was opened since.
-    async fn receipt_in_force(
+    pub(super) async fn receipt_in_force(
         &self,
         subject: &Subject,
         target: &str,

@@ -31,6 +31,14 @@ pub enum Failure {
     Ours(String),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Instance(why) | Self::Ours(why) => f.write_str(why),
+        }
+    }
+}
+
 impl Failure {
     fn http(error: impl std::fmt::Display) -> Self {
         Self::Instance(format!("HTTP: {error}"))

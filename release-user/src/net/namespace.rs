@@ -24,6 +24,12 @@ pub enum Namespace {
     PidFile(PathBuf),
 }
 
+/// The PID namespace of this process, by its inode: process numbers mean something in it alone.
+pub fn pid_namespace() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
+}
+
 /// Why nothing could be done in a namespace.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -68,9 +68,9 @@ pub trait Journal {
     /// # Errors
     /// One is under way; as for all methods, the medium's.
     fn begin_release(&mut self, release: Release, entry: &Entry) -> Result<Release, BeginError>;
-    /// Writes down where a release is, and what led there.
+    /// Writes down where a release is, and what led there if that is worth a line.
     #[allow(missing_docs, reason = "see `begin_release`")]
-    fn save_release(&mut self, release: &Release, entry: &Entry) -> Result<(), StoreError>;
+    fn save_release(&mut self, release: &Release, entry: Option<&Entry>) -> Result<(), StoreError>;
     /// Writes down what happened without moving it.
     fn note_entry(&mut self, release: u64, entry: &Entry) -> Result<(), StoreError>;
     /// A release.

@@ -122,6 +122,12 @@ impl Release {
         self.phase.name(&self.plan.steps)
     }
 
+    /// Whether another moment of it is in the same place.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.phase == other.phase
+    }
+
     /// Instances of a batch.
     #[must_use]
     pub fn batch(&self, number: usize) -> &[String] {
@@ -156,12 +162,7 @@ impl Release {
             Phase::Upgrading(batch, proof) => {
                 vec![each(Point::Upgrade, Part::Batch(*batch), Some(proof.clone()))]
             }
-            Phase::Probing(batch, proof) => {
-                vec![
-                    each(Point::Probe, Part::Batch(*batch), Some(proof.clone())),
-                    Want::Healthy(*batch),
-                ]
-            }
+            Phase::Probing(batch, _) => vec![Want::Healthy(*batch)],
             Phase::Admitting(batch, _) => vec![Want::Admit(*batch)],
             Phase::PostRelease(proof) => {
                 let post = Want::Hook {

@@ -123,30 +123,35 @@ pub fn arrive(
         return Ok(next);
     }
     next.since_boot_ms = world.since_boot().as_millis() as u64;
-    let entry = Entry {
-        at: world.now(),
-        state: next.state().to_owned(),
-        kind: "state".to_owned(),
-        text: in_words(before, &next, event),
-        data: serde_json::Value::Null,
-    };
-    world.journal().save_release(&next, &entry)?;
-    world.tell(&next, &entry);
+    let text = in_words(before, &next, event);
+    let kind = if before.is_at(&next) { "done" } else { "state" }.to_owned();
+    let (at, state, data) = (world.now(), next.state().to_owned(), serde_json::Value::Null);
+    let entry = text.map(|text| Entry { at, state, kind, text, data });
+    world.journal().save_release(&next, entry.as_ref())?;
+    if let Some(entry) = &entry {
+        world.tell(&next, entry);
+    }
     Ok(next)
 }
 
-fn in_words(before: &Release, next: &Release, event: &Event) -> String {
+/// What was done, or why the state is another one; `None`: nothing was to be done.
+fn in_words(before: &Release, next: &Release, event: &Event) -> Option<String> {
+    let done = before.wanted().and_then(|want| before.in_words(&want));
+    let stays = before.is_at(next);
     let why = match (&next.phase, event) {
-        (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) => why.clone(),
-        (_, Event::Idle { receipts, .. }) => format!("receipts {receipts:?}"),
-        (_, Event::TimeUp) => "not in time".to_owned(),
-        (_, Event::Command(command)) => command.name().to_owned(),
-        (_, Event::Void) => "the data plane began anew, its receipts are void".to_owned(),
-        (_, Event::Failed(why)) => why.clone(),
-        _ => before.wanted().and_then(|want| before.in_words(&want)).unwrap_or_default(),
+        (_, Event::Idle { receipts, .. }) => Some(format!("receipts {receipts:?}")),
+        (_, Event::TimeUp) => Some(format!("not in time: {}", done.unwrap_or_default())),
+        (_, Event::Void) => Some("the data plane began anew, its receipts are void".to_owned()),
+        (_, Event::Failed(why)) => Some(why.clone()),
+        (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) if !stays => Some(why.clone()),
+        (_, Event::Command(command)) => Some(command.name().to_owned()),
+        _ => done,
     };
-    let colon = if why.is_empty() { "" } else { ": " };
-    format!("{} → {}{colon}{why}", before.state(), next.state())
+    if stays {
+        return why;
+    }
+    let colon = why.map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!("{} → {}{colon}", before.state_in_words(), next.state_in_words()))
 }
 
 /// Does what is wanted now, or waits for it.

@@ -290,6 +290,6 @@ async fn failures_stop_it() {
     release.plan.hooks.post_release = world.hook("post", "exit 3", false);
     let release = world.begin(release);
     let paused = at(&world, release, "paused").await;
-    let Phase::Paused { why, then } = paused.phase else { panic!() };
+    let Phase::Paused { why, then, .. } = paused.phase else { panic!() };
     assert!(why.contains("exit status: 3") && matches!(*then, Phase::PostRelease(_)), "{why}");
 }

@@ -69,10 +69,11 @@ impl Release {
                 format!("hook {}{}: {}", point.name(), of.unwrap_or_default(), hook_in_words(hook))
             }
             Want::Ready(count) => format!(
-                "wait until {count} of {} instances of {} are live, at most {}",
+                "wait until {count} of {} instances of {} are live, at most {}{}",
                 self.instances.len(),
                 self.to,
-                span(self.plan.ready.timeout)
+                span(self.plan.ready.timeout),
+                self.probe_in_words()
             ),
             Want::Test(sources) if sources.is_empty() => "end of the test".to_owned(),
             Want::Test(sources) => {
@@ -109,7 +110,8 @@ impl Release {
                 format!("wait for the receipt of {}{limit}", self.part_in_words(*part))
             }
             Want::Healthy(_) => {
-                format!("wait until they are live, at most {}", span(self.plan.ready.timeout))
+                let limit = span(self.plan.ready.timeout);
+                format!("wait until they are live, at most {limit}{}", self.probe_in_words())
             }
             Want::Admit(batch) => {
                 format!("new flows for {} again", self.part_in_words(Part::Batch(*batch)))
@@ -122,6 +124,11 @@ impl Release {
         })
     }
 
+    fn probe_in_words(&self) -> String {
+        let hook = self.hook(Point::Probe).map(hook_in_words);
+        hook.map(|hook| format!("; hook probe: {hook}")).unwrap_or_default()
+    }
+
     fn part_in_words(&self, part: Part) -> String {
         match part {
             Part::Old => self.from.clone(),
@@ -131,6 +138,15 @@ impl Release {
     }
 
     /// `shifting 2/4`, `draining 1/3`: the state, and how far it is among its like.
+    #[must_use]
+    pub fn state_in_words(&self) -> String {
+        match self.progress().filter(|_| !self.phase.waits()) {
+            Some((number, of)) => format!("{} {number}/{of}", self.state()),
+            None => self.state().to_owned(),
+        }
+    }
+
+    /// How far it is among its steps or batches: which one, from 1, of how many.
     #[must_use]
     pub fn progress(&self) -> Option<(usize, usize)> {
         let batches = |batch: usize| match self.plan.strategy {

@@ -71,10 +71,10 @@ impl Journal for SqliteStore {
         }
     }
 
-    fn save_release(&mut self, release: &Release, entry: &Entry) -> Result<(), StoreError> {
+    fn save_release(&mut self, release: &Release, entry: Option<&Entry>) -> Result<(), StoreError> {
         self.in_transaction(|transaction| {
             put_release(transaction, release)?;
-            Ok(add_entry(transaction, release.id, entry)?)
+            Ok(entry.map_or(Ok(()), |entry| add_entry(transaction, release.id, entry))?)
         })
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let second = store.begin_release(a_release("web"), &entry("began"));
         assert!(matches!(second, Err(BeginError::UnderWay(id)) if id == first.id));
         let over = Release { phase: Phase::Reversed, ..first.clone() };
-        store.save_release(&over, &entry("reversed")).unwrap();
+        store.save_release(&over, Some(&entry("reversed"))).unwrap();
         let third = store.begin_release(a_release("web"), &entry("began")).unwrap();
         assert!(third.id > first.id);
         let ids: Vec<u64> = store.releases(Some("web")).unwrap().iter().map(|r| r.id).collect();
@@ -164,7 +164,7 @@ mod tests {
         let mut store = SqliteStore::open(folder.path()).unwrap();
         let begun = store.begin_release(a_release("web"), &entry("began")).unwrap();
         let staging = begun.after(&Event::Done).unwrap();
-        store.save_release(&staging, &entry("staging")).unwrap();
+        store.save_release(&staging, Some(&entry("staging"))).unwrap();
         store.note_entry(begun.id, &entry("more")).unwrap();
         let mut run = HookRun {
             id: 0,

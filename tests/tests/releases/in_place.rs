@@ -15,7 +15,7 @@ fn an_instance_is_upgraded_only_when_it_is_idle() {
     let table = hooks.table(&[("upgrade", "true"), ("probe", "true")]);
     let plan = format!(
         "[[plan]]\nname = \"rolling\"\nstrategy = \"in-place\"\nbatch = 1\nmin_serving = 2\n\
-         drain = {{ deadline = \"1500ms\" }}\n{table}"
+         drain = {{ deadline = \"4s\" }}\n{table}"
     );
     let _daemon = up(&topology, &plan);
     let lb = &topology.lb;

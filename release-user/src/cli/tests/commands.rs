@@ -53,7 +53,7 @@ async fn run_into(socket: &Path, line: &str, sink: Box<dyn io::Write>) -> Ended 
     context.carry_out(cli.command, 0).await
 }
 
-async fn run(served: &Served, line: &str) -> (Ended, String) {
+pub(super) async fn run(served: &Served, line: &str) -> (Ended, String) {
     let sink = Sink::default();
     let ended = run_into(&served.socket, line, Box::new(sink.clone())).await;
     let printed = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
@@ -61,18 +61,18 @@ async fn run(served: &Served, line: &str) -> (Ended, String) {
 }
 
 /// Runs a command that must end with 0.
-async fn done(served: &Served, line: &str) -> String {
+pub(super) async fn done(served: &Served, line: &str) -> String {
     let (ended, printed) = run(served, line).await;
     assert_eq!(ended.unwrap(), 0, "{line}");
     printed
 }
 
-async fn fails(served: &Served, line: &str) -> (ApiError, String) {
+pub(super) async fn fails(served: &Served, line: &str) -> (ApiError, String) {
     let (ended, printed) = run(served, line).await;
     (ended.unwrap_err(), printed)
 }
 
-fn json(text: &str) -> Value {
+pub(super) fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -108,8 +108,8 @@ CLIENT              FRONTEND           SERVICE  VERSION  INSTANCE        STATE  
         (
             "instance list",
             "\
-SERVICE  VERSION  INSTANCE  ADDRESS         STATE   ACTIVE  PLACED  OPENED  ADOPTED  FIN  RST  EXPIRED  PACKETS  BYTES
-web      v1       web-b     10.0.0.22:8080  active      12     993     991        0    0    0        0        0      0
+SERVICE  VERSION  INSTANCE  ADDRESS         STATE   SOURCE      LEASE  ACTIVE  PLACED  OPENED  ADOPTED  FIN  RST  EXPIRED  PACKETS  BYTES
+web      v1       web-b     10.0.0.22:8080  active  configured             12     993     991        0    0    0        0        0      0
 ",
         ),
         (

@@ -10,7 +10,7 @@ mod step;
 pub(super) use hook::DraftHooks;
 pub(super) use options::{ByVersion, DraftSnat, DraftTunnel};
 pub(super) use plan::DraftPlan;
-pub(super) use service::{DraftInstance, DraftService, DraftVersion};
+pub(super) use service::{DraftInstance, DraftRegistration, DraftService, DraftVersion};
 
 use super::error::Invalid;
 use super::evidence::{Credentials, absolute};

@@ -51,6 +51,7 @@ pub(in super::super) struct DraftService {
     pub sockets: Option<At<Sockets>>,
     pub ring_size: RingSize,
     pub plan: Option<At<Name>>,
+    pub registration: Option<At<DraftRegistration>>,
     pub versions: Vec<At<DraftVersion>>,
 }
 
@@ -77,10 +78,29 @@ impl DraftService {
         self.sockets.iter().chain(versions).chain(instances)
     }
 
+    /// Whether instances may register for a version.
+    pub fn may_register(&self, version: &DraftVersion) -> bool {
+        match self.registration.as_ref().map(|at| &at.value) {
+            None => false,
+            Some(DraftRegistration::Open) => true,
+            Some(DraftRegistration::Versions(names)) => {
+                let name = version.name.as_ref().map(|name| &name.value);
+                names.iter().any(|known| Some(&known.value) == name)
+            }
+        }
+    }
+
     /// All instances.
     pub fn instances(&self) -> impl Iterator<Item = &At<DraftInstance>> {
         self.versions.iter().flat_map(|version| &version.value.instances)
     }
+}
+
+/// Who may register.
+#[derive(Debug)]
+pub(in super::super) enum DraftRegistration {
+    Open,
+    Versions(Vec<At<Name>>),
 }
 
 /// A version, likewise.
@@ -140,6 +160,7 @@ pub(super) fn read(node: &Node<'_>) -> Result<DraftService, Invalid> {
         sockets: fields.optional("sockets", options::read_sockets),
         ring_size: fields.or("ring_size", RingSize::DEFAULT, ring_size),
         plan: fields.optional("plan", name),
+        registration: fields.optional("registration", read_registration),
         versions: fields
             .required("version", "add a [[service.version]]", |node| {
                 tables(node, "[[service.version]]")?;
@@ -194,6 +215,18 @@ fn read_instance(node: &Node<'_>) -> Result<DraftInstance, Invalid> {
     };
     fields.finish();
     Ok(instance)
+}
+
+fn read_registration(node: &Node<'_>) -> Result<DraftRegistration, Invalid> {
+    match node.string() {
+        Ok("open") => return Ok(DraftRegistration::Open),
+        Ok(other) => {
+            return Err(Invalid::new(format!("unknown value {other:?}"))
+                .hint(r#"`"open"`, or an array of versions"#));
+        }
+        Err(_) => count(node, 1, MAX_VERSIONS)?,
+    }
+    node.list(name).map(DraftRegistration::Versions)
 }
 
 fn frontend(node: &Node<'_>) -> Result<Frontend, Invalid> {

@@ -11,6 +11,7 @@ mod fuzz;
 mod health;
 mod options;
 mod plans;
+mod registration;
 
 use super::{Config, InstanceWeight, LogLevel, Mode, WhenEmpty, WhenFull, XdpMode};
 use crate::placement::RingSize;

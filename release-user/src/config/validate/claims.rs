@@ -5,6 +5,7 @@ use super::super::error::{Invalid, Place};
 use super::super::forwarding::PortRange;
 use super::super::raw::{DraftInstance, DraftService};
 use super::super::reader::At;
+use super::super::registration;
 use super::super::settings::Mode;
 use super::super::types::Name;
 use super::Found;
@@ -71,10 +72,8 @@ impl Claims {
 
     fn address(&mut self, service: &DraftService, instance: &At<DraftInstance>, found: &mut Found) {
         let Some(addr) = &instance.value.addr else { return };
-        if addr.value.is_loopback() && service.mode() != Mode::Local {
-            let what = format!("{}: loopback address", addr.value);
-            let hint = "only instances of mode `local` are on this host";
-            found.error(&addr.place, Invalid::new(what).hint(hint));
+        if let Some(invalid) = registration::loopback(addr.value, service.mode()) {
+            found.error(&addr.place, invalid);
         }
         let spoken = |protocol: &Protocol| {
             service.all_frontends().any(|frontend| frontend.value.protocol() == *protocol)

@@ -3,8 +3,9 @@
 use super::super::evidence::Sockets;
 use super::super::forwarding::{Snat, Tunnel};
 use super::super::policy::{Session, Timeouts};
-use super::super::raw::{ByVersion, DraftInstance, DraftService, DraftVersion};
+use super::super::raw::{ByVersion, DraftInstance, DraftRegistration, DraftService, DraftVersion};
 use super::super::reader::At;
+use super::super::registration::Registrants;
 use super::super::service::{Instance, Service, Version};
 use super::super::settings::{Conversation, Mode};
 use super::super::types::{InstanceId, Name};
@@ -53,11 +54,20 @@ pub(super) fn service(draft: DraftService) -> Option<Service> {
         on_down: or_default(draft.on_down),
         ring_size: draft.ring_size,
         plan: draft.plan.map(|at| at.value),
+        registration: match draft.registration.map(|at| at.value) {
+            None => Registrants::Nobody,
+            Some(DraftRegistration::Open) => Registrants::Open,
+            Some(DraftRegistration::Versions(names)) => {
+                let names = values(names).into_iter();
+                Registrants::Versions(names.map(|name| name.to_string()).collect())
+            }
+        },
         versions: draft
             .versions
             .into_iter()
             .map(|at| version(at.value, draft.sockets.as_ref()))
             .collect::<Option<_>>()?,
+        sockets: draft.sockets.map(|at| at.value),
     })
 }
 
@@ -67,6 +77,7 @@ fn version(draft: DraftVersion, outer: Option<&At<Sockets>>) -> Option<Version> 
         name: draft.name?.value,
         weight: draft.weight,
         meta: draft.meta,
+        sockets: sockets.map(|at| at.value.clone()),
         instances: draft
             .instances
             .into_iter()

@@ -6,6 +6,7 @@ mod health;
 mod options;
 mod plans;
 mod reach;
+mod registration;
 mod tests_for;
 
 use self::claims::Claims;
@@ -57,6 +58,7 @@ pub(super) fn validate(drafts: Vec<Draft>) -> Outcome {
         options::check(service, &mut found);
         health::check(&service.value, &mut found);
         tests_for::check(&service.value, &mut found);
+        registration::check(&service.value, &mut found);
         reach::check(service, &mut found);
     }
     let plans = Plans::new(plans, &mut found);

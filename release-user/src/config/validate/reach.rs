@@ -5,6 +5,7 @@ use super::super::address::{Endpoint, Family, Frontend, Protocol};
 use super::super::error::{Invalid, Place};
 use super::super::raw::{DraftService, DraftVersion};
 use super::super::reader::At;
+use super::super::registration::{keeps_family, other_family, other_port};
 use super::super::settings::{Conversation, Mode};
 use super::Found;
 
@@ -82,9 +83,8 @@ fn ports(service: &DraftService, found: &mut Found) {
     }
     for instance in service.instances() {
         let Some(addr) = &instance.value.addr else { continue };
-        if addr.value.socket().port() != port {
-            let what = format!("{}: another port than frontend {}", addr.value, first.value);
-            found.error(&instance.place, Invalid::new(what).hint(why.clone()));
+        if let Some(invalid) = other_port(addr.value, first.value, mode) {
+            found.error(&instance.place, invalid);
         }
     }
 }
@@ -92,16 +92,11 @@ fn ports(service: &DraftService, found: &mut Found) {
 fn instance_families(service: &DraftService, found: &mut Found) {
     for instance in service.instances() {
         let Some(addr) = &instance.value.addr else { continue };
-        let family = addr.value.family();
-        if !service.all_frontends().any(|frontend| frontend.value.family() == family) {
-            let what = format!("{}: no frontend is {family}", addr.value);
-            found.error(&instance.place, Invalid::new(what).hint(keeps_family(service.mode())));
+        let frontends = service.all_frontends().map(|frontend| frontend.value);
+        if let Some(invalid) = other_family(addr.value, frontends, service.mode()) {
+            found.error(&instance.place, invalid);
         }
     }
-}
-
-fn keeps_family(mode: Mode) -> String {
-    format!("mode `{mode}` keeps the address family; `ipip` and `gue` can change it")
 }
 
 /// Does the initial weight lead somewhere, for clients of each family?
@@ -112,11 +107,14 @@ fn weights(service: &DraftService, place: &Place, found: &mut Found) {
         let zero = Invalid::new("all initial weights are 0");
         return found.error(&key, zero.hint("give at least one version a weight"));
     }
-    if weighted().all(|version| version.value.instances.is_empty()) {
+    let stays_empty = |version: &&At<DraftVersion>| {
+        version.value.instances.is_empty() && !service.may_register(&version.value)
+    };
+    if weighted().all(|version| stays_empty(&version)) {
         let empty = Invalid::new("all weight is on versions without instances");
         return found.error(&key, empty.hint("no new flow could be served"));
     }
-    for version in weighted().filter(|version| version.value.instances.is_empty()) {
+    for version in weighted().filter(stays_empty) {
         let what = format!("weight {} but no instances", version.value.weight);
         let hint = format!("its share of new flows gets when_empty: {}", service.when_empty);
         found.warn(&version.place.key("weight"), Invalid::new(what).hint(hint));
@@ -139,6 +137,10 @@ fn family_served(service: &DraftService, family: Family, key: &Place, found: &mu
     let of = |frontend: &&At<Frontend>| frontend.value.family() == family;
     let Some(frontend) = service.frontends.iter().find(of) else { return };
     let has = |version: &DraftVersion| {
+        // Who registers can be of either.
+        if service.may_register(version) {
+            return true;
+        }
         let addr = |addr: &At<Endpoint>| addr.value.family() == family;
         version.instances.iter().filter_map(|i| i.value.addr.as_ref()).any(addr)
     };

@@ -38,7 +38,7 @@ pub(super) fn check(service: &DraftService, found: &mut Found) {
 }
 
 /// The version meant.
-fn version<'a>(
+pub(super) fn version<'a>(
     service: &'a DraftService,
     name: &Name,
     place: &Place,
@@ -66,7 +66,9 @@ fn served(
     let fits = |addr: &At<super::super::address::Endpoint>| {
         service.mode().is_tunnel() || addr.value.family() == family
     };
-    if version.instances.iter().filter_map(|i| i.value.addr.as_ref()).any(fits) {
+    if service.may_register(version)
+        || version.instances.iter().filter_map(|i| i.value.addr.as_ref()).any(fits)
+    {
         return;
     }
     let name = version.name.as_ref().map(|name| name.value.as_str()).unwrap_or_default();

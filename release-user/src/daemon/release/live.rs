@@ -79,7 +79,7 @@ impl Hands {
             Some(false) => return Err(not("its health check says it is down".to_owned())),
             None if answers_here(service) => {
                 let asked = probe(&Check::Tcp, id, instance.addr, CONNECT);
-                asked.await.map_err(not)?;
+                asked.await.map_err(|why| not(why.to_string()))?;
             }
             None => {}
         }
@@ -120,7 +120,7 @@ impl Hands {
         });
         let mut cold = Vec::new();
         for (instance, (failed, why)) in instances.iter().zip(join_all(warm).await) {
-            let why = why.unwrap_or_default();
+            let why = why.map(|why| why.to_string()).unwrap_or_default();
             let text = match failed {
                 0 => format!("{}: warm after {requests} requests", instance.id),
                 _ => format!("{}: {failed} of {requests} failed: {why}", instance.id),
