@@ -172,6 +172,7 @@ pub(crate) fn status() -> Status {
             sessions: None,
             drift: 0,
             warnings: Vec::new(),
+            release: None,
             versions: vec![
                 version("v1", 0, 0.0, "draining", v1_flows, vec![draining]),
                 version(

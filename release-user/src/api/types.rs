@@ -84,6 +84,9 @@ pub struct ServiceStatus {
     /// What the host lacks for this service.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The release under way.
+    #[serde(default)]
+    pub release: Option<super::release::ReleaseLine>,
     /// Versions in configuration order.
     pub versions: Vec<VersionStatus>,
 }

@@ -204,7 +204,8 @@ fn state_text(line: &ReleaseLine) -> String {
     }
 }
 
-fn doing_text(line: &ReleaseLine) -> String {
+/// What it does, on one line.
+pub(super) fn doing_text(line: &ReleaseLine) -> String {
     let mut text = format!("{}: {}", head(line), state_text(line));
     if let Some(doing) = &line.doing {
         let _ = write!(text, ": {doing}");
@@ -291,6 +292,7 @@ fn show_text(show: &ReleaseShow) -> String {
 mod tests {
     use super::*;
     use crate::api::fake;
+    use crate::api::release::DeadlineLine;
 
     #[test]
     fn one_line_says_where_it_is() {
@@ -306,6 +308,17 @@ mod tests {
         };
         let text = "web: release 3: v1 → v2: succeeded, by force, receipt 7\n  why\n";
         assert_eq!(line_text(&ended), text);
+    }
+
+    #[test]
+    fn what_it_does_is_one_line() {
+        let mut line = fake::release();
+        let deadline = DeadlineLine { at: "2026-01-01T00:10:00Z".into(), remaining_s: 61.0 };
+        line.deadline = Some(deadline);
+        line.reasons = vec!["1 active flow".into()];
+        let text = "web: release 3: shifting 2/4: v2 gets 10 % of new flows, 1 m 1 s left \
+                    (1 active flow)";
+        assert_eq!(doing_text(&line), text);
     }
 
     #[test]

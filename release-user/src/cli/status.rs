@@ -2,6 +2,7 @@
 
 use super::format::{Paint, Side, Table, millis, percent, share};
 use super::output::{error_text, to_stderr};
+use super::release::doing_text;
 use super::values::Output;
 use super::{Context, DONE, Ended};
 use crate::api::client::ClientError;
@@ -118,6 +119,7 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         sessions,
         drift,
         warnings,
+        release,
         versions,
     } = service;
     // What is usual is not said.
@@ -128,6 +130,11 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
         frontends.join(", ")
     );
     text += &warnings_text(warnings, colours);
+    if let Some(release) = release {
+        let line = doing_text(release);
+        let line = line.strip_prefix(&format!("{name}: ")).unwrap_or(&line);
+        text += &(Paint::of_state(&release.state).on(line, colours) + "\n");
+    }
     if *drift != 0 {
         let what = format!("warning: the gauge of live flows is off by {drift} from the table");
         text += &(Paint::Red.on(&what, colours) + "\n");

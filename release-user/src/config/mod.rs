@@ -6,6 +6,7 @@
 //! spans several places, and the result is a [`Config`]. All errors of a load are collected.
 
 mod address;
+mod alarms;
 mod error;
 mod evidence;
 mod fit;
@@ -25,6 +26,7 @@ mod types;
 mod validate;
 
 pub use address::{Endpoint, Family, Frontend, Protocol};
+pub use alarms::Alarms;
 pub use error::{ConfigError, ConfigErrors, Invalid};
 pub use evidence::{Credentials, Sockets};
 pub use forwarding::{PortRange, Quic, ServerId, Snat, Tunnel};

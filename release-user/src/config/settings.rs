@@ -1,5 +1,6 @@
 //! `[daemon]`, and the choices that a service makes from a fixed list.
 
+use super::alarms::Alarms;
 use super::error::Invalid;
 use super::evidence::Credentials;
 use super::numbers::{
@@ -22,6 +23,8 @@ pub struct Daemon {
     pub(super) log: LogLevel,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) agent: Option<Credentials>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alarms: Option<Alarms>,
 }
 
 impl Daemon {
@@ -63,6 +66,11 @@ impl Daemon {
     /// What the daemon shows to agents on instances' hosts, and demands of them.
     pub fn agent(&self) -> Option<&Credentials> {
         self.agent.as_ref()
+    }
+
+    /// Who is told of alarms.
+    pub fn alarms(&self) -> Option<&Alarms> {
+        self.alarms.as_ref()
     }
 
     /// What the kernel programs log.

@@ -1,6 +1,7 @@
 //! The daemon: start by adopting what is pinned, reconcile, never flush; stop by leaving the data
 //! plane running.
 
+mod alarms;
 mod api;
 mod checks;
 mod clock;
@@ -185,6 +186,7 @@ async fn serve(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Arc::clone(&daemon).follow_host());
     tasks.spawn(Arc::clone(&daemon).tick());
+    tasks.spawn(Arc::clone(&daemon).tell_alarms());
     tasks.spawn(Arc::clone(&daemon).reap_regularly());
     tasks.spawn(Arc::clone(&daemon).probe_regularly());
     tasks.spawn(Arc::clone(&daemon).check_regularly());

@@ -128,6 +128,7 @@ impl Daemon {
                 .then(|| walk.remembered.get(&service.id).copied().unwrap_or_default()),
             drift: lock(&self.drifts).of(&service.name),
             warnings,
+            release: self.release_of(&service.name)?,
             versions,
         })
     }

@@ -12,6 +12,7 @@ pub(super) use options::{ByVersion, DraftSnat, DraftTunnel};
 pub(super) use plan::DraftPlan;
 pub(super) use service::{DraftInstance, DraftRegistration, DraftService, DraftVersion};
 
+use super::alarms::Alarms;
 use super::error::Invalid;
 use super::evidence::{Credentials, absolute};
 use super::numbers::{
@@ -20,6 +21,7 @@ use super::numbers::{
 use super::reader::{At, Fields, Node, Source};
 use super::settings::{Choice, Daemon, LogLevel, XdpMode};
 use super::types::{InterfaceName, Name};
+use crate::release::plan::Webhook;
 use toml::de::DeTable;
 
 /// What one file says.
@@ -95,6 +97,7 @@ fn read_daemon(node: &Node<'_>) -> Result<Daemon, Invalid> {
         fragment_capacity: number(&mut fields, "fragment_capacity", FragmentCapacity::new),
         log: fields.or("log", LogLevel::default(), choice),
         agent: fields.optional("agent", read_credentials).map(|at| at.value),
+        alarms: fields.optional("alarms", read_alarms).map(|at| at.value),
     };
     fields.finish();
     Ok(daemon)
@@ -113,6 +116,24 @@ fn read_credentials(node: &Node<'_>) -> Result<Credentials, Invalid> {
     };
     fields.finish();
     Ok(credentials)
+}
+
+fn read_alarms(node: &Node<'_>) -> Result<Alarms, Invalid> {
+    let mut fields = node.table()?;
+    let url = fields.optional("webhook", |node| step::http(node.string()?));
+    let token = fields.optional("token_file", |node| absolute(node.string()?));
+    let argv = fields.optional("argv", hook::read_argv).map(|at| at.value);
+    if !fields.finish() {
+        return Ok(Alarms::default());
+    }
+    if token.is_some() && url.is_none() {
+        return Err(Invalid::new("`token_file` without `webhook`").hint("who is to get it?"));
+    }
+    if url.is_none() && argv.is_none() {
+        return Err(Invalid::new("empty").hint("`webhook`, `argv` or both"));
+    }
+    let token = token.map(|at| at.value);
+    Ok(Alarms { webhook: url.map(|at| Webhook { url: at.value, token }), argv })
 }
 
 /// Several tables, not one.

@@ -11,6 +11,7 @@ use super::plan::span;
 use crate::release::plan::{Step, Webhook};
 use std::time::Duration;
 
+const WEBHOOK: &str = r#"webhook = "http://10.0.0.9/ok""#;
 const TEST: Duration = Duration::from_secs(60);
 const HOLD: Duration = Duration::from_secs(300);
 const APPROVAL: Duration = Duration::from_secs(3600);
@@ -88,8 +89,7 @@ fn read_warmup(node: &Node<'_>) -> Result<Step, Invalid> {
 
 fn read_approve(node: &Node<'_>) -> Result<Step, Invalid> {
     let mut fields = node.table()?;
-    let url = fields
-        .required("webhook", r#"webhook = "http://10.0.0.9/ok""#, |node| http(node.string()?));
+    let url = fields.required("webhook", WEBHOOK, |node| http(node.string()?));
     let token = fields.optional("token_file", |node| absolute(node.string()?));
     let timeout = fields.or("timeout", APPROVAL, span);
     fields.finish();
@@ -106,7 +106,7 @@ fn path(text: &str) -> Result<String, Invalid> {
 }
 
 /// An address that is asked without TLS, and holds no secret.
-fn http(text: &str) -> Result<String, Invalid> {
+pub(super) fn http(text: &str) -> Result<String, Invalid> {
     let not = || Invalid::new(format!("{text:?} is not an http:// address"));
     let example = r#"such as "http://10.0.0.9/ok""#;
     let uri: hyper::Uri = text.parse().map_err(|_| not().hint(example))?;

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::hands::Hands;
+pub use self::webhook::token;
 use super::core::{Daemon, lock};
 use super::idle::boot_id_text;
 use crate::api::release::{OrderRequest, ReleaseLine};

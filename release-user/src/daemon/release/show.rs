@@ -22,6 +22,15 @@ impl Daemon {
         wanted.map(|release| self.release_line(release)).collect()
     }
 
+    /// The release of a service that is under way.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn release_of(&self, service: &str) -> Result<Option<ReleaseLine>, ApiError> {
+        let query = ReleaseQuery { service: Some(service.to_owned()), all: false };
+        Ok(self.release_lines(&query)?.pop())
+    }
+
     /// A release by its number, or the newest of a service (`under_way`: that is not over).
     ///
     /// # Errors
