@@ -47,6 +47,8 @@ pub enum Event {
     Done,
     /// What was wanted failed.
     Failed(String),
+    /// Nobody knows whether it was done.
+    Unclear(String),
     /// It took too long.
     TimeUp,
     /// The part that is drained is idle, and it is written down.
@@ -256,6 +258,7 @@ impl Release {
             Event::Judged(judgement) => next.judged(judgement)?,
             Event::TimeUp => next.time_up()?,
             Event::Failed(why) => next.failed(why)?,
+            Event::Unclear(why) => next.unclear(why)?,
         }
         Ok(next)
     }
@@ -413,6 +416,16 @@ impl Release {
             (Phase::Staging | Phase::Step(_), _) => self.abort(why),
             // Told, and no reason to leave the new version half-way.
             (Phase::Aborting { .. }, Want::Hook { .. }) => self.advance()?,
+            _ => self.pause(Cause::Failed, why),
+        }
+        Ok(())
+    }
+
+    /// Whoever knows has to say how it goes on; what only tells of an end does not stop that.
+    fn unclear(&mut self, why: &str) -> Result<(), Refused> {
+        match (&self.phase, self.wanted()) {
+            (_, None) => return Err(self.refused("nothing is under way")),
+            (Phase::Aborting { .. }, Some(Want::Hook { .. })) => self.advance()?,
             _ => self.pause(Cause::Failed, why),
         }
         Ok(())

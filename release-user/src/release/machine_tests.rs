@@ -182,6 +182,7 @@ fn events() -> impl Generator<Value = Event> {
     prop_oneof![
         8 => Just(Event::Done),
         2 => text().prop_map(Event::Failed),
+        1 => text().prop_map(Event::Unclear),
         2 => Just(Event::TimeUp),
         4 => (vec(1..1000u64, 0..3), any::<bool>())
             .prop_map(|(receipts, forced)| Event::Idle { receipts, forced }),

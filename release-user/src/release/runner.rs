@@ -142,7 +142,7 @@ fn in_words(before: &Release, next: &Release, event: &Event) -> Option<String> {
         (_, Event::Idle { receipts, .. }) => Some(format!("receipts {receipts:?}")),
         (_, Event::TimeUp) => Some(format!("not in time: {}", done.unwrap_or_default())),
         (_, Event::Void) => Some("the data plane began anew, its receipts are void".to_owned()),
-        (_, Event::Failed(why)) => Some(why.clone()),
+        (_, Event::Failed(why) | Event::Unclear(why)) => Some(why.clone()),
         (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) if !stays => Some(why.clone()),
         (_, Event::Command(command)) => Some(command.name().to_owned()),
         _ => done,
@@ -190,12 +190,22 @@ async fn run_hooks(
     for instance in instances {
         let instance = instance.as_deref();
         let call = world.call(release, point, instance, proof).await;
-        if let Err(why) = run_once(world, release, hook, &call).await? {
-            let of = instance.map(|instance| format!(" of {instance}")).unwrap_or_default();
-            return Ok(Event::Failed(format!("hook {}{of}: {why}", point.name())));
+        let of = instance.map(|instance| format!(" of {instance}")).unwrap_or_default();
+        let what = |why| format!("hook {}{of}: {why}", point.name());
+        match run_once(world, release, hook, &call).await? {
+            Ran::Done => {}
+            Ran::Failed(why) => return Ok(Event::Failed(what(why))),
+            Ran::Unclear(why) => return Ok(Event::Unclear(what(why))),
         }
     }
     Ok(Event::Done)
+}
+
+/// What became of a hook at its place.
+enum Ran {
+    Done,
+    Failed(String),
+    Unclear(String),
 }
 
 /// Runs a hook, unless it was run at this place before.
@@ -204,21 +214,22 @@ async fn run_once(
     release: &Release,
     hook: &Hook,
     call: &Call,
-) -> Result<Result<(), String>, StoreError> {
+) -> Result<Ran, StoreError> {
     let place = release.phase.place();
     let here = |run: &HookRun| {
         run.place == place && run.point == call.point && run.instance == call.instance
     };
     let runs = world.journal().hook_runs(release.id)?;
     match runs.into_iter().rfind(here) {
-        Some(HookRun { outcome: Some(Outcome::Done), .. }) => return Ok(Ok(())),
+        Some(HookRun { outcome: Some(Outcome::Done), .. }) => return Ok(Ran::Done),
         Some(run @ HookRun { outcome: None, .. }) => {
             if let Some((process, born)) = run.process {
                 hook::outlive(process, born).await;
             }
             if !hook.idempotent && run.round == release.round {
                 let began = run.began_at;
-                return Ok(Err(format!("begun at {began}, and nobody knows whether it was done")));
+                let why = format!("begun at {began}, and nobody knows whether it was done");
+                return Ok(Ran::Unclear(why));
             }
         }
         Some(_) | None => {}
@@ -247,8 +258,8 @@ async fn run_once(
         (run.outcome, run.output) = (Some(ran.outcome.clone()), ran.output);
         world.journal().save_hook(&run)?;
         match ran.outcome {
-            Outcome::Done => return Ok(Ok(())),
-            Outcome::Failed(why) => return Ok(Err(why)),
+            Outcome::Done => return Ok(Ran::Done),
+            Outcome::Failed(why) => return Ok(Ran::Failed(why)),
             Outcome::NotYet => sleep(NOT_YET).await,
         }
     }

@@ -1,7 +1,12 @@
 //! A topology with plans, hooks that write down what they were told, and a load.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use release_tests::load::{Group, Load, LoadPlan};
@@ -58,6 +63,24 @@ pub fn up<'t>(topology: &'t Topology, plan: &str) -> Daemon<'t> {
     let config = format!("{}\n{plan}", topology.config(&[("v1", 100)]));
     topology.lb.write_config(&config).unwrap();
     topology.lb.start_daemon().unwrap()
+}
+
+/// A plan side by side without steps, with what more is said of it.
+pub fn plain(more: &str) -> String {
+    format!(
+        "[[plan]]\nname = \"plain\"\nstrategy = \"side-by-side\"\nrollback_window = \"0s\"\n{more}"
+    )
+}
+
+/// Starts a release of v2 by a plan.
+pub fn start(topology: &Topology, plan: &str) {
+    let arguments = ["release", "start", SERVICE, "--to", "v2", "--plan", plan];
+    topology.lb.releasectl_ok(&arguments).unwrap();
+}
+
+/// Says something to the release under way.
+pub fn say(topology: &Topology, word: &str) -> String {
+    topology.lb.releasectl_ok(&["release", word, SERVICE]).unwrap()
 }
 
 /// Short and kept connections, that last for the whole test.
@@ -119,4 +142,78 @@ pub fn entries(release: &Value, kind: &str) -> Vec<String> {
     let history = release["history"].as_array().unwrap();
     let of_kind = history.iter().filter(|entry| entry["kind"] == kind);
     of_kind.map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A webhook in the balancer's namespace.
+pub struct Webhook {
+    pub url: String,
+    said: Arc<Said>,
+    port: SocketAddr,
+}
+
+struct Said {
+    status: AtomicU16,
+    seen: Mutex<Vec<Value>>,
+    over: AtomicBool,
+}
+
+impl Webhook {
+    /// Answers everything with this status.
+    pub fn new(topology: &Topology, status: u16) -> Self {
+        let listener =
+            topology.lb.namespace.enter(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+        let port = listener.local_addr().unwrap();
+        let said = Arc::new(Said {
+            status: AtomicU16::new(status),
+            seen: Mutex::default(),
+            over: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&said);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if shared.over.load(Ordering::SeqCst) {
+                    return;
+                }
+                answer(stream.unwrap(), &shared);
+            }
+        });
+        Self { url: format!("http://{port}/hook"), said, port }
+    }
+
+    pub fn says(&self, status: u16) {
+        self.said.status.store(status, Ordering::SeqCst);
+    }
+
+    /// What was posted to it.
+    pub fn seen(&self) -> Vec<Value> {
+        self.said.seen.lock().unwrap().clone()
+    }
+
+    /// Ends it: nobody listens any more.
+    pub fn end(self, topology: &Topology) {
+        self.said.over.store(true, Ordering::SeqCst);
+        let port = self.port;
+        drop(topology.lb.namespace.enter(|| TcpStream::connect(port)));
+    }
+}
+
+fn answer(mut stream: TcpStream, said: &Said) {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    let body = loop {
+        let count = stream.read(&mut buffer).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        text += &String::from_utf8_lossy(&buffer[..count]);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+        if let Some(body) = body.and_then(|body| serde_json::from_str(body).ok()) {
+            break body;
+        }
+    };
+    said.seen.lock().unwrap().push(body);
+    let status = said.status.load(Ordering::SeqCst);
+    // The client may have gone.
+    let _ = write!(stream, "HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
 }

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod crash;
+mod faults;
+mod gates;
 mod harness;
 mod in_place;
 mod side_by_side;
+mod soak;
