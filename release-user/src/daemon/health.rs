@@ -361,3 +361,51 @@ fn would_bereave(service: &ServiceState, backend: u32) -> bool {
 fn phase(backend: u32, spread: Duration) -> Duration {
     spread.mul_f64(f64::from(backend.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::reconcile::reconcile;
+
+    fn service(frontends: &str, instances: &str) -> ServiceState {
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [{frontends}]\nhealth = {{ tcp = true }}\n[[service.version]]\n\
+             name = \"v1\"\nweight = 1\ninstances = [{instances}]\n"
+        );
+        let config = Config::from_str(&text, "t").unwrap();
+        reconcile(&State::default(), &config, 1).unwrap().0.services.remove(0)
+    }
+
+    fn take_down(service: &mut ServiceState, backend: u32) {
+        let by = Finder::Check;
+        let (why, since) = (String::new(), String::new());
+        set(service, backend, Some(Down { by, why, since, since_boot_ms: 0 })).unwrap();
+    }
+
+    #[test]
+    fn the_last_one_is_spared_for_each_kind_of_clients() {
+        let both = "\"192.0.2.10:80/tcp\", \"[2001:db8::10]:80/tcp\"";
+        let three = "\"10.0.0.1:80\", \"10.0.0.2:80\", \"[fd00::1]:80\"";
+        let mut service = service(both, three);
+        let spared = |service: &ServiceState| [1, 2, 3].map(|one| would_bereave(service, one));
+        assert_eq!(spared(&service), [false, false, true]);
+        take_down(&mut service, 1);
+        assert_eq!(spared(&service), [false, true, true]);
+        assert_eq!(bereft(&service), []);
+        take_down(&mut service, 3);
+        let said = "v1: no IPv6 instance left, those it has are down: its new flows get \
+                    when_empty: reject";
+        assert_eq!(bereft(&service), [("v1".to_owned(), said.to_owned())]);
+    }
+
+    #[test]
+    fn first_checks_are_spread() {
+        let spread = Duration::from_millis(1000);
+        let mut turns: Vec<Duration> = (1..=100).map(|backend| phase(backend, spread)).collect();
+        turns.sort_unstable();
+        assert!(turns.iter().all(|turn| *turn <= spread));
+        let widest = turns.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(widest < Duration::from_millis(30), "{widest:?}");
+    }
+}
