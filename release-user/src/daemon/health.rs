@@ -19,8 +19,8 @@ use super::traffic::Traffic;
 use super::{clock, events};
 use crate::api::types::ApiError;
 use crate::config::{Config, OnDown};
-use crate::control::health::{Down, Finder, is_bereft, set};
-use crate::control::state::{InstanceState, ServiceState, State, clients_in_words};
+use crate::control::health::{Down, Finder, bereft, set, would_bereave};
+use crate::control::state::{InstanceState, ServiceState, State};
 use crate::health::{Failure, Plan, Signs, Streak, Wanted, probe, settle};
 
 /// How often there is a look at the state, and at traffic.
@@ -329,33 +329,6 @@ impl Known {
     }
 }
 
-/// Versions whose new flows find nobody since their instances are down, with that in words.
-pub(super) fn bereft(service: &ServiceState) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for version in &service.versions {
-        if let Some(clients) = service.clients().find(|clients| is_bereft(version, *clients)) {
-            let text = format!(
-                "{}: no {}instance left, those it has are down: its new flows get when_empty: {}",
-                version.name,
-                clients_in_words(clients),
-                service.settings.when_empty
-            );
-            found.push((version.name.clone(), text));
-        }
-    }
-    found
-}
-
-/// Whether a version would have nobody left without an instance of it.
-fn would_bereave(service: &ServiceState, backend: u32) -> bool {
-    let version =
-        service.versions.iter().find(|v| v.instances.iter().any(|i| i.backend == backend));
-    let Some(version) = version else { return false };
-    let mut without = version.clone();
-    without.instances.retain(|instance| instance.backend != backend);
-    service.clients().any(|clients| version.can_serve(clients) && !without.can_serve(clients))
-}
-
 /// When in an interval an instance has its turn: evenly spread whatever their number is (steps of
 /// the golden section).
 fn phase(backend: u32, spread: Duration) -> Duration {
@@ -365,39 +338,6 @@ fn phase(backend: u32, spread: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::reconcile::reconcile;
-
-    fn service(frontends: &str, instances: &str) -> ServiceState {
-        let text = format!(
-            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
-             frontends = [{frontends}]\nhealth = {{ tcp = true }}\n[[service.version]]\n\
-             name = \"v1\"\nweight = 1\ninstances = [{instances}]\n"
-        );
-        let config = Config::from_str(&text, "t").unwrap();
-        reconcile(&State::default(), &config, 1).unwrap().0.services.remove(0)
-    }
-
-    fn take_down(service: &mut ServiceState, backend: u32) {
-        let by = Finder::Check;
-        let (why, since) = (String::new(), String::new());
-        set(service, backend, Some(Down { by, why, since, since_boot_ms: 0 })).unwrap();
-    }
-
-    #[test]
-    fn the_last_one_is_spared_for_each_kind_of_clients() {
-        let both = "\"192.0.2.10:80/tcp\", \"[2001:db8::10]:80/tcp\"";
-        let three = "\"10.0.0.1:80\", \"10.0.0.2:80\", \"[fd00::1]:80\"";
-        let mut service = service(both, three);
-        let spared = |service: &ServiceState| [1, 2, 3].map(|one| would_bereave(service, one));
-        assert_eq!(spared(&service), [false, false, true]);
-        take_down(&mut service, 1);
-        assert_eq!(spared(&service), [false, true, true]);
-        assert_eq!(bereft(&service), []);
-        take_down(&mut service, 3);
-        let said = "v1: no IPv6 instance left, those it has are down: its new flows get \
-                    when_empty: reject";
-        assert_eq!(bereft(&service), [("v1".to_owned(), said.to_owned())]);
-    }
 
     #[test]
     fn first_checks_are_spread() {
