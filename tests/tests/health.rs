@@ -222,6 +222,38 @@ fn flows_are_kept_or_reset() {
     eventually(DEADLINE, "counted", || lb.counter("v1-1", "forced").unwrap() == 1);
     other.ask("/").unwrap();
     assert_eq!(lb.counter("v1-2", "forced").unwrap(), 0);
+    lb.releasectl_ok(&["drain", SERVICE, "v1-1", "--no-wait"]).unwrap();
+    lb.becomes("v1-1", "idle", "");
+    let receipt = lb.releasectl_json(&["idle", "receipt", SERVICE, "v1-1"]).unwrap();
+    let forced = receipt["forced"].as_array().unwrap();
+    assert_eq!((forced.len(), &forced[0]["because"]), (1, &"down".into()), "{receipt}");
+}
+
+/// A client that is remembered stays with an instance that is drained, but not with a dead one.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn remembered_clients_are_served_elsewhere_meanwhile() {
+    let topology = topology(Mode::Nat, &format!("{ON_PAGE}conversation = \"client\"\n"));
+    let lb = &topology.lb;
+    let _servers = topology.start_servers().unwrap();
+    let pages: Vec<Page> = topology.backends.iter().map(Page::of).collect();
+    let _daemon = topology.up(&[("v1", 100)]).unwrap();
+    for id in ["v1-1", "v1-2"] {
+        becomes(lb, id, "active", Some(true));
+    }
+    let mut held = topology.hold().unwrap();
+    let theirs = held.first.instance.clone();
+    let page = &pages[usize::from(theirs == "v1-2")];
+    lb.releasectl_ok(&["drain", SERVICE, &theirs, "--no-wait"]).unwrap();
+    assert_eq!(topology.hold().unwrap().first.instance, theirs, "remembered");
+    lb.releasectl_ok(&["undrain", SERVICE, &theirs]).unwrap();
+    page.set(false);
+    becomes(lb, &theirs, "down", Some(false));
+    avoided(&topology, &theirs, 10);
+    held.ask("/").unwrap();
+    page.set(true);
+    becomes(lb, &theirs, "active", Some(true));
+    assert_eq!(topology.hold().unwrap().first.instance, theirs, "back again");
 }
 
 /// Nobody is there any more to end the connections of such an instance.

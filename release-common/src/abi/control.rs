@@ -225,6 +225,8 @@ pub mod backend_state {
     pub const ACCEPTING: u8 = 1;
     /// The id names an instance that no new flow shall reach.
     pub const CLOSED: u8 = 2;
+    /// As [`CLOSED`], and of no use to clients that are remembered either.
+    pub const DOWN: u8 = 3;
 }
 
 /// Element of `BACKENDS`: one instance. Addresses and port stand as people read them, for

@@ -110,6 +110,7 @@ pub(crate) fn forced(client: &str) -> ForcedFlow {
         protocol: "tcp".into(),
         instance: "10.0.0.11:8080".into(),
         how: How::Reset,
+        because: Because::Drain,
         last_data_age_ms: 242_000,
         client_end: "unreachable".into(),
     }

@@ -20,10 +20,32 @@ pub struct ForcedFlow {
     pub instance: String,
     /// How.
     pub how: How,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Because::is_drain")]
+    pub because: Because,
     /// Milliseconds between its last data and its end.
     pub last_data_age_ms: u64,
     /// What probes had found of the client's end: `unknown | alive | unreachable`.
     pub client_end: String,
+}
+
+/// Why a connection was ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// Its instance was drained: by command, or as connections without data are then.
+    #[default]
+    Drain,
+    /// Its instance was down, and `on_down` is `reset`.
+    Down,
+}
+
+impl Because {
+    /// As what is not said is read.
+    #[must_use]
+    pub const fn is_drain(&self) -> bool {
+        matches!(self, Self::Drain)
+    }
 }
 
 /// How a connection was ended.

@@ -7,7 +7,8 @@ use super::values::Output;
 use super::wait::{Waited, until_idle};
 use super::{Context, DONE, Ended, INTERRUPTED};
 use crate::api::types::{
-    ApiError, ErrorCode, Evidence, IdleReport, Receipt, ReceiptQuery, TargetQuery, Verdict,
+    ApiError, Because, ErrorCode, Evidence, ForcedFlow, IdleReport, Receipt, ReceiptQuery,
+    TargetQuery, Verdict,
 };
 use crate::sockets::State;
 use crate::verdict::occupation::{Occupation, Outlook};
@@ -292,13 +293,20 @@ fn forced_text(receipt: &Receipt, explain: bool, colours: bool) -> String {
             flow.client.clone(),
             format!("{}/{}", flow.frontend, flow.protocol),
             flow.instance.clone(),
-            flow.how.as_str().to_owned(),
+            how(flow),
             format!("{} before", millis(flow.last_data_age_ms)),
             flow.client_end.clone(),
         ];
         table.row(Paint::Plain, cells.into());
     }
     text + "\n" + &table.render(colours)
+}
+
+fn how(flow: &ForcedFlow) -> String {
+    match flow.because {
+        Because::Drain => flow.how.as_str().to_owned(),
+        Because::Down => format!("{}, instance down", flow.how.as_str()),
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ fn service_plan(state: &ServiceState, configured: Option<&Service>) -> ServicePl
             addr: instance.addr,
             server_id: instance.server_id.filter(|id| !instance.orphaned || !taken.contains(id)),
             accepting: version.accepts(instance),
+            down: instance.down.is_some(),
         });
         versions.push(VersionPlan {
             number: version.ring,

@@ -205,7 +205,9 @@ pub fn split(plan: &ServicePlan) -> Split {
 /// Element of `BACKENDS`.
 pub fn backend(plan: &ServicePlan, version: &VersionPlan, instance: &InstancePlan) -> Backend {
     let mut backend = Backend::accepting(instance.addr, plan.id, version.number);
-    if !instance.accepting {
+    if instance.down {
+        backend.state = backend_state::DOWN;
+    } else if !instance.accepting {
         backend.state = backend_state::CLOSED;
     }
     if let Some(tunnel) = &plan.settings.tunnel {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::commands::commit;
-use super::state::{Clients, ServiceState, VersionState};
+use super::state::{Clients, ServiceState, VersionState, clients_in_words};
 use crate::api::types::ApiError;
 use crate::config::Service;
 
@@ -75,12 +75,39 @@ pub fn set(service: &mut ServiceState, backend: u32, down: Option<Down>) -> Resu
 }
 
 /// Whether health is why these clients' new flows would find no instance of this version.
-pub fn is_bereft(version: &VersionState, clients: Clients) -> bool {
+fn is_bereft(version: &VersionState, clients: Clients) -> bool {
     let open = version.open() && !version.removed;
     let mut fitting =
         version.instances.iter().filter(|i| clients.is_none_or(|family| family == i.family()));
     open && !version.can_serve(clients)
         && fitting.any(|instance| instance.down.is_some() && !instance.is_taken_out())
+}
+
+/// Versions whose new flows find nobody since their instances are down, with that in words.
+pub fn bereft(service: &ServiceState) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for version in &service.versions {
+        if let Some(clients) = service.clients().find(|clients| is_bereft(version, *clients)) {
+            let text = format!(
+                "{}: no {}instance left, those it has are down: its new flows get when_empty: {}",
+                version.name,
+                clients_in_words(clients),
+                service.settings.when_empty
+            );
+            found.push((version.name.clone(), text));
+        }
+    }
+    found
+}
+
+/// Whether a version would have nobody left without an instance of it.
+pub fn would_bereave(service: &ServiceState, backend: u32) -> bool {
+    let version =
+        service.versions.iter().find(|v| v.instances.iter().any(|i| i.backend == backend));
+    let Some(version) = version else { return false };
+    let mut without = version.clone();
+    without.instances.retain(|instance| instance.backend != backend);
+    service.clients().any(|clients| version.can_serve(clients) && !without.can_serve(clients))
 }
 
 #[cfg(test)]
@@ -189,5 +216,31 @@ mod tests {
         let down = down(Finder::Traffic).unwrap();
         assert_eq!(down.lasted(Duration::from_secs(7)), Duration::from_secs(2));
         assert_eq!(down.lasted(Duration::from_secs(3)), Duration::from_secs(3));
+    }
+
+    fn families(frontends: &str, instances: &str) -> ServiceState {
+        let text = format!(
+            "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n[[service]]\nname = \"web\"\n\
+             frontends = [{frontends}]\n{CHECKED}\n[[service.version]]\n\
+             name = \"v1\"\nweight = 1\ninstances = [{instances}]\n"
+        );
+        let config = Config::from_str(&text, "t").unwrap();
+        reconcile(&State::default(), &config, 1).unwrap().0.services.remove(0)
+    }
+
+    #[test]
+    fn the_last_one_is_spared_for_each_kind_of_clients() {
+        let both = "\"192.0.2.10:80/tcp\", \"[2001:db8::10]:80/tcp\"";
+        let three = "\"10.0.0.1:80\", \"10.0.0.2:80\", \"[fd00::1]:80\"";
+        let mut service = families(both, three);
+        let spared = |service: &ServiceState| [1, 2, 3].map(|one| would_bereave(service, one));
+        assert_eq!(spared(&service), [false, false, true]);
+        set(&mut service, 1, down(Finder::Check)).unwrap();
+        assert_eq!(spared(&service), [false, true, true]);
+        assert_eq!(bereft(&service), []);
+        set(&mut service, 3, down(Finder::Check)).unwrap();
+        let said = "v1: no IPv6 instance left, those it has are down: its new flows get \
+                    when_empty: reject";
+        assert_eq!(bereft(&service), [("v1".to_owned(), said.to_owned())]);
     }
 }

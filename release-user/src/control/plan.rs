@@ -116,6 +116,8 @@ pub struct InstancePlan {
     pub server_id: Option<ServerId>,
     /// Whether a session under `move` may stay with it.
     pub accepting: bool,
+    /// Whether it is unable to serve: no session may stay with it, held or not.
+    pub down: bool,
 }
 
 /// Clients that reach one version.

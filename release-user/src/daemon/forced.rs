@@ -12,9 +12,10 @@ use release_common::tcp::word::{FlowWord, Marks, Phase};
 
 use super::core::{Core, Daemon, lock};
 use super::events;
-use super::prober::Prober;
-use crate::api::types::{ApiError, ForcedFlow, How, MOST_FORCED};
-use crate::config::Protocol;
+use super::prober::{Prober, forced};
+use crate::api::types::{ApiError, Because, ForcedFlow, How, MOST_FORCED};
+use crate::config::{OnDown, Protocol};
+use crate::control::state::{InstanceState, ServiceState, VersionState};
 use crate::kernel::Tuple;
 use crate::probe::watch::Liveness;
 use crate::store::Forced;
@@ -71,6 +72,17 @@ impl Recorded {
     }
 }
 
+/// Why connections of an instance are ended at present.
+pub(super) fn because(
+    service: &ServiceState,
+    version: &VersionState,
+    instance: &InstanceState,
+) -> Because {
+    let drain = instance.drain.as_ref().or(version.drain.as_ref());
+    let down = instance.down.is_some() && service.settings.on_down == OnDown::Reset;
+    if down && drain.and_then(forced).is_none() { Because::Down } else { Because::Drain }
+}
+
 impl Daemon {
     /// Whether a flow was ended on order and is still to be written down.
     pub(super) fn is_unrecorded(&self, tuple: &Tuple, flow: &Flow) -> bool {
@@ -88,13 +100,16 @@ impl Daemon {
         let now = (SystemTime::now(), self.jiffies()?);
         let epoch = self.reader.meta()?.evidence_epoch;
         let mut core = self.core.lock().await;
-        let ids: HashMap<u32, String> =
-            core.state.instances().map(|(_, _, i)| (i.backend, i.id.clone())).collect();
+        let ids: HashMap<u32, (String, Because)> = core
+            .state
+            .instances()
+            .map(|(service, version, i)| (i.backend, (i.id.clone(), because(service, version, i))))
+            .collect();
         let records: Vec<Forced> = found
             .iter()
             .filter_map(|ended| {
-                let instance = ids.get(&ended.flow.backend)?.clone();
-                Some(self.describe_forced(ended, instance, How::Reset, now))
+                let whose = ids.get(&ended.flow.backend)?.clone();
+                Some(self.describe_forced(ended, whose, How::Reset, now))
             })
             .collect();
         tokio::task::block_in_place(|| core.store.add_forced(epoch, &records))?;
@@ -107,7 +122,7 @@ impl Daemon {
     pub(super) fn describe_forced(
         &self,
         &Ended { tuple, flow, client }: &Ended,
-        instance: String,
+        (instance, because): (String, Because),
         how: How,
         now: (SystemTime, u64),
     ) -> Forced {
@@ -122,6 +137,7 @@ impl Daemon {
             protocol: Protocol::Tcp.to_string(),
             instance,
             how,
+            because,
             last_data_age_ms: without_data.saturating_sub(ago).as_millis() as u64,
             client_end: client.as_str().to_owned(),
         };

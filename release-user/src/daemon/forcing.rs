@@ -130,7 +130,8 @@ impl Daemon {
             {
                 let ended = Ended::new(tuple, flow, prober);
                 let (at, how) = ((SystemTime::now(), jiffies), How::SocketDestroyed);
-                let forced = self.describe_forced(&ended, order.instance.clone(), how, at);
+                let forced =
+                    self.describe_forced(&ended, (order.instance.clone(), order.because), how, at);
                 doomed.push(Doomed { tuple: *tuple, unseen: unseen(flow), namespace, leg, forced });
             }
         }

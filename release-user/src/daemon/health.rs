@@ -19,8 +19,8 @@ use super::traffic::Traffic;
 use super::{clock, events};
 use crate::api::types::ApiError;
 use crate::config::{Config, OnDown};
-use crate::control::health::{Down, Finder, is_bereft, set};
-use crate::control::state::{InstanceState, ServiceState, State, clients_in_words};
+use crate::control::health::{Down, Finder, bereft, set, would_bereave};
+use crate::control::state::{InstanceState, ServiceState, State};
 use crate::health::{Failure, Plan, Signs, Streak, Wanted, probe, settle};
 
 /// How often there is a look at the state, and at traffic.
@@ -329,35 +329,23 @@ impl Known {
     }
 }
 
-/// Versions whose new flows find nobody since their instances are down, with that in words.
-pub(super) fn bereft(service: &ServiceState) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for version in &service.versions {
-        if let Some(clients) = service.clients().find(|clients| is_bereft(version, *clients)) {
-            let text = format!(
-                "{}: no {}instance left, those it has are down: its new flows get when_empty: {}",
-                version.name,
-                clients_in_words(clients),
-                service.settings.when_empty
-            );
-            found.push((version.name.clone(), text));
-        }
-    }
-    found
-}
-
-/// Whether a version would have nobody left without an instance of it.
-fn would_bereave(service: &ServiceState, backend: u32) -> bool {
-    let version =
-        service.versions.iter().find(|v| v.instances.iter().any(|i| i.backend == backend));
-    let Some(version) = version else { return false };
-    let mut without = version.clone();
-    without.instances.retain(|instance| instance.backend != backend);
-    service.clients().any(|clients| version.can_serve(clients) && !without.can_serve(clients))
-}
-
 /// When in an interval an instance has its turn: evenly spread whatever their number is (steps of
 /// the golden section).
 fn phase(backend: u32, spread: Duration) -> Duration {
     spread.mul_f64(f64::from(backend.wrapping_mul(0x9e37_79b9)) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_checks_are_spread() {
+        let spread = Duration::from_millis(1000);
+        let mut turns: Vec<Duration> = (1..=100).map(|backend| phase(backend, spread)).collect();
+        turns.sort_unstable();
+        assert!(turns.iter().all(|turn| *turn <= spread));
+        let widest = turns.windows(2).map(|two| two[1] - two[0]).max().unwrap();
+        assert!(widest < Duration::from_millis(30), "{widest:?}");
+    }
 }

@@ -11,10 +11,10 @@ use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
 use super::core::{Daemon, lock};
-use super::forced::Ended;
+use super::forced::{Ended, because};
 use super::forcing::{Doomed, Ending, RESETS};
 use super::regularly::{Pace, REST, log_failure};
-use crate::api::types::ApiError;
+use crate::api::types::{ApiError, Because};
 use crate::config::{KeepaliveOnly, OnDown, OnKeepalive};
 use crate::control::force;
 use crate::control::state::{DrainState, State};
@@ -66,6 +66,8 @@ pub(super) struct Legs {
 pub(super) struct Orders {
     /// The instance's id.
     pub instance: String,
+    /// Why its connections are ended, if they are.
+    pub because: Because,
     /// They are asked, if silent.
     pub rhythm: Option<Rhythm>,
     /// All are to end, that many a second.
@@ -289,8 +291,16 @@ fn orders(state: &State) -> HashMap<u32, Orders> {
                     drain.filter(|_| !one_way).and_then(|_| reset_after(settings.keepalive_only));
                 if closed && (rhythm.is_some() || force.is_some() || reset_after.is_some()) {
                     let instance_id = instance.id.clone();
-                    let order =
-                        Orders { instance: instance_id, rhythm, force, silent, reset_after, place };
+                    let because = because(service, version, instance);
+                    let order = Orders {
+                        instance: instance_id,
+                        because,
+                        rhythm,
+                        force,
+                        silent,
+                        reset_after,
+                        place,
+                    };
                     orders.insert(instance.backend, order);
                 }
             }
@@ -304,7 +314,7 @@ fn reset_after(keepalive_only: KeepaliveOnly) -> Option<Duration> {
 }
 
 /// How many connections a second a drain may end by now.
-fn forced(drain: &DrainState) -> Option<u32> {
+pub(super) fn forced(drain: &DrainState) -> Option<u32> {
     drain.force.filter(|_| drain.is_overdue(clock::monotonic()))
 }
 
@@ -335,12 +345,16 @@ mod tests {
         let ended = |options: &str| {
             let orders = orders(&with_one_down(options));
             assert!(!orders.contains_key(&2), "the other one serves");
-            orders.get(&1).map(|order| (order.force, order.silent))
+            orders.get(&1).map(|order| (order.force, order.silent, order.because))
         };
-        assert_eq!(ended("on_down = \"reset\""), Some((Some(RESETS), true)));
-        assert_eq!(ended(""), Some((None, false)), "asked, as those of a drained one are");
+        assert_eq!(ended("on_down = \"reset\""), Some((Some(RESETS), true, Because::Down)));
+        assert_eq!(
+            ended(""),
+            Some((None, false, Because::Drain)),
+            "asked, as those of a drained one are"
+        );
         assert_eq!(ended("probes = { enabled = false }"), None);
         let dsr = "mode = \"dsr\"\nsockets = \"host\"\non_down = \"reset\"";
-        assert_eq!(ended(dsr), Some((Some(RESETS), true)));
+        assert_eq!(ended(dsr), Some((Some(RESETS), true, Because::Down)));
     }
 }

@@ -13,6 +13,7 @@ use crate::api::types::{
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
 use crate::control::register::Absence;
+use crate::control::health::bereft;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
@@ -110,7 +111,7 @@ impl Daemon {
         let refused = self.reader.service_counters(service.id)?;
         let remembers = service.settings.session.is_some();
         let mut warnings = self.warnings_of(Some(&service.name));
-        warnings.extend(super::health::bereft(service).into_iter().map(|(_, text)| text));
+        warnings.extend(bereft(service).into_iter().map(|(_, text)| text));
         Ok(ServiceStatus {
             name: service.name.clone(),
             generation: service.generation,
