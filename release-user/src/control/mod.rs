@@ -7,6 +7,7 @@ pub mod commands;
 mod desired;
 mod encode;
 pub mod force;
+pub mod leave;
 pub mod plan;
 pub mod reconcile;
 pub mod register;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::register::{Absence, Registration};
+use super::leave::Absence;
+use super::register::Registration;
 use super::retire::Retirement;
 use super::settings::Settings;
 use crate::config::{Family, Frontend, Invalid, Protocol, ServerId, Sockets};

@@ -102,7 +102,7 @@ pub struct Daemon {
     /// Which connections that were ended on order have been written down.
     pub recorded: std::sync::Mutex<super::forced::Recorded>,
     /// When registered instances renewed.
-    pub renewals: super::register::Renewals,
+    pub renewals: super::renewals::Renewals,
     /// Told to stop.
     pub stop: Notify,
 }

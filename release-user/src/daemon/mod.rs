@@ -19,6 +19,7 @@ mod rates;
 mod reaper;
 mod register;
 mod regularly;
+mod renewals;
 mod report;
 mod retire;
 mod selfcheck;
