@@ -35,7 +35,7 @@ pub fn find<'a>(
     })
 }
 
-fn find_mut<'a>(service: &'a mut ServiceState, backend: u32) -> Option<&'a mut InstanceState> {
+fn find_mut(service: &mut ServiceState, backend: u32) -> Option<&mut InstanceState> {
     let all = service.versions.iter_mut().flat_map(|version| &mut version.instances);
     all.into_iter().find(|instance| instance.backend == backend)
 }

@@ -69,7 +69,7 @@ impl Wrapped {
     }
 
     fn ends(&self, code: i32) {
-        let status = self.process.wait(DEADLINE).unwrap().expect("an end");
+        let status = self.process.wait(DEADLINE).unwrap().unwrap();
         let said = fs::read_to_string(&self.log).unwrap();
         assert_eq!((status.code(), status.signal()), (Some(code), None), "{said}");
     }
