@@ -1,11 +1,12 @@
 //! Puts an implementation of [`Api`] on a Unix socket.
 
+mod registration;
+
 use super::release::{OrderRequest, ReleaseId, ReleaseQuery, StartRelease};
 pub use super::socket::bind;
 use super::types::{
-    Api, ApiError, DeregisterRequest, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery,
-    MaintRequest, OfflineRequest, ReceiptQuery, RegisterRequest, RetireRequest, SCHEMA,
-    ShiftRequest, TargetQuery,
+    Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, ReceiptQuery,
+    RetireRequest, SCHEMA, ShiftRequest, TargetQuery,
 };
 use super::{ErrorBody, EventsQuery, StatusQuery, VersionInfo};
 use anyhow::Context as _;
@@ -123,7 +124,7 @@ impl<A: Api> Shared<A> {
 }
 
 fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
-    let v1 = Router::new()
+    let v1 = registration::routes()
         .route(
             "/status",
             get(|State(s): On<A>, Params(q): Params<StatusQuery>| async move {
@@ -215,30 +216,6 @@ fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
             "/retire",
             post(|State(s): On<A>, Parsed(b): Parsed<RetireRequest>| {
                 s.change(|api| async move { api.retire(b).await })
-            }),
-        )
-        .route(
-            "/register",
-            post(|State(s): On<A>, Parsed(b): Parsed<RegisterRequest>| {
-                s.change(|api| async move { api.register(b).await })
-            }),
-        )
-        .route(
-            "/deregister",
-            post(|State(s): On<A>, Parsed(b): Parsed<DeregisterRequest>| {
-                s.change(|api| async move { api.deregister(b).await })
-            }),
-        )
-        .route(
-            "/offline",
-            post(|State(s): On<A>, Parsed(b): Parsed<OfflineRequest>| {
-                s.change(|api| async move { api.offline(b).await })
-            }),
-        )
-        .route(
-            "/maint",
-            post(|State(s): On<A>, Parsed(b): Parsed<MaintRequest>| {
-                s.change(|api| async move { api.maint(b).await })
             }),
         )
         .route("/reload", post(|State(s): On<A>| s.change(|api| async move { api.reload().await })))

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+pub use super::receipt::{Because, ForcedFlow, How, MOST_FORCED};
 pub use super::registration::{
     DeregisterRequest, Deregistered, MaintRequest, Offline, OfflineRequest, RegisterRequest,
     Registered, RegistrationStatus,
 };
-pub use super::receipt::{Because, ForcedFlow, How, MOST_FORCED};
 use crate::sockets::Summary;
 use crate::verdict::occupation::{Occupation, Outlook};
 

@@ -8,6 +8,7 @@ mod desired;
 mod encode;
 pub mod force;
 pub mod health;
+pub mod leave;
 pub mod plan;
 pub mod reconcile;
 pub mod register;

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::commands::{Target, drain, shift, undrain};
+use super::leave::{Absence, absent, deregister, find, lose, present};
 use super::plan::Desired;
 use super::reconcile::reconcile;
-use super::register::{
-    Absence, Entry, Registration, Watch, absent, deregister, find, lose, present, register,
-};
+use super::register::{Entry, Registration, Watch, register};
 use super::retire::{Retirement, retire};
 use super::state::{DrainState, InstanceState, ServiceState, State};
 use crate::api::types::{ApiError, ErrorCode};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::health::Down;
-use super::register::{Absence, Registration};
+use super::leave::Absence;
+use super::register::Registration;
 use super::retire::Retirement;
 use super::settings::Settings;
 use crate::config::{Family, Frontend, Invalid, Prefix, Protocol, ServerId, Sockets};

@@ -106,7 +106,7 @@ pub struct Daemon {
     /// Releases under way.
     pub releases: super::release::Releases,
     /// When registered instances renewed.
-    pub renewals: super::register::Renewals,
+    pub renewals: super::renewals::Renewals,
     /// Told to stop.
     pub stop: Notify,
 }

@@ -23,6 +23,7 @@ mod reaper;
 mod register;
 mod regularly;
 mod release;
+mod renewals;
 mod report;
 mod retire;
 mod selfcheck;

@@ -12,8 +12,8 @@ use crate::api::types::{
 };
 use crate::config::Protocol;
 use crate::control::commands::service_mut;
-use crate::control::register::Absence;
 use crate::control::health::bereft;
+use crate::control::leave::Absence;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::Tuple;
 use crate::net::netlink::Attached;
