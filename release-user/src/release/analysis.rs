@@ -80,24 +80,6 @@ pub struct Measured {
     pub first_byte: Histogram,
 }
 
-impl Measured {
-    /// What came in since `before`.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let more = |now: u64, then: u64| now.saturating_sub(then);
-        Self {
-            syns: more(self.syns, before.syns),
-            syn_failures: more(self.syn_failures, before.syn_failures),
-            opened: more(self.opened, before.opened),
-            resets: more(self.resets, before.resets),
-            segments: more(self.segments, before.segments),
-            retransmits: more(self.retransmits, before.retransmits),
-            connect: self.connect.since(&before.connect),
-            first_byte: self.first_byte.since(&before.first_byte),
-        }
-    }
-}
-
 /// Something compared with its limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
