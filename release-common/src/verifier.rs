@@ -54,7 +54,7 @@ pub fn hide<T>(pointer: *mut T) -> *mut T {
     }
 }
 
-/// An address in a packet, of which the compiler does not know how it was computed. Otherwise it
+/// An address in a packet, or an index, of which the compiler does not know how it was computed. Otherwise it
 /// leaves out a comparison with the packet's end that an earlier one implies, although the address
 /// was computed anew and the verifier knows nothing of that one.
 #[inline(always)]

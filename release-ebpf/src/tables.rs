@@ -7,8 +7,9 @@ use release_common::abi::{
     FragmentOf, FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey,
     SnatOwner, Split,
 };
+use release_common::measure::bucket_of;
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables,
+    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -70,10 +71,18 @@ impl<R: Run> KernelTables<R> {
 }
 
 impl<R: Run> Tables for KernelTables<R> {
+    const MEASURES: bool = !R::LOOKS_ONLY;
+
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: no arguments; inlined by the verifier.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -87,8 +96,7 @@ impl<R: Run> Tables for KernelTables<R> {
     #[inline(always)]
     fn tag(&self) -> u32 {
         // Two incarnations of one element are never made in the same nanosecond.
-        // SAFETY: no arguments.
-        unsafe { bpf_ktime_get_ns() as u32 }
+        self.nanoseconds() as u32
     }
 
     #[inline(always)]
@@ -162,12 +170,45 @@ impl<R: Run> Tables for KernelTables<R> {
 
     #[inline(always)]
     fn count(&self, backend: u32, counter: Counter) {
+        self.count_both(backend, counter, counter, false);
+    }
+
+    #[inline(always)]
+    fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool) {
         if R::LOOKS_ONLY {
             return;
         }
         if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
+            let fields = counters.cast::<u64>();
             // SAFETY: `Counter` numbers the 64-bit fields of `Counters`.
-            add_per_cpu(unsafe { counters.cast::<u64>().add(counter as usize) }, 1);
+            let (one, other) =
+                unsafe { (fields.add(counter as usize), fields.add(beside as usize)) };
+            add_per_cpu(one, 1);
+            // A branch less for the verifier to follow.
+            add_per_cpu(other, u64::from(counts));
+        }
+    }
+
+    #[inline(always)]
+    fn segment(&self, backend: u32, again: bool) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
+            // SAFETY: per-CPU element, nobody else writes it while this program runs.
+            let counters: &mut Counters = unsafe { &mut *counters };
+            counters.segments = counters.segments.wrapping_add(1);
+            counters.retransmits = counters.retransmits.wrapping_add(u64::from(again));
+        }
+    }
+
+    #[inline(always)]
+    fn took(&self, backend: u32, what: Timed, nanoseconds: u64) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        if let Some(latency) = shared(maps::LATENCY.get_ptr_mut(backend)) {
+            latency.bucket(what as usize, bucket_of(nanoseconds)).add(1);
         }
     }
 

@@ -31,13 +31,14 @@ mod udp;
 pub use decision::{Action, Decision, Outcome};
 pub use deliver::{Roads, act, act_egress};
 pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
-pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables};
+pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed};
 
 use crate::abi::FlowKey;
 use crate::packet::{self, Headers, Ip, Link, Packet};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::tcp::lifecycle::{Seen, observe};
+use crate::tcp::word::{EmbryoWord, End, FlowWord};
 
 /// Handles one frame of family `A` that came in by an interface.
 #[inline(always)]
@@ -345,18 +346,37 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     }
 }
 
-/// Counts what [`crate::tcp::lifecycle::observe`] reports.
+/// Takes a segment from `from` into account, see [`observe`].
+#[inline(always)]
+fn look<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    flow: Shared<'_, crate::abi::Flow>,
+    from: End,
+    segment: &Headers<A>,
+) -> Seen {
+    observe(flow, from, segment, tables.now() as u32, T::MEASURES)
+}
+
+/// Counts what [`look`] reports of a segment from `from`.
 #[inline(always)]
 fn count_step<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     key: &FlowKey<A>,
     flow: Shared<'_, crate::abi::Flow>,
-    step: crate::tcp::lifecycle::Step,
+    from: End,
+    seen: Seen,
 ) {
     use crate::abi::event_kind;
     use crate::tcp::lifecycle::Step;
-    let (counter, change, kind) = match step {
+    if seen.data {
+        tables.segment(flow.backend().get(), seen.again);
+    }
+    let (counter, change, kind) = match seen.step {
         Step::None | Step::Answer => return,
+        Step::Spoke => {
+            spoke(tables, flow, from);
+            return;
+        }
         Step::Unverified => {
             tables.count(flow.backend().get(), Counter::Unverified);
             return;
@@ -367,7 +387,12 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
         Step::Reopened => (Counter::Reopened, 1, event_kind::REOPENED),
     };
     let (backend, generation) = (flow.backend().get(), flow.generation().get());
-    tables.count(backend, counter);
+    let side = match from {
+        End::Client => Counter::ClientResets,
+        End::Server => Counter::ServerResets,
+    };
+    let reset = matches!(seen.step, Step::ClosedRst) & FlowWord(flow.state().get()).measured();
+    tables.count_both(backend, counter, side, reset);
     if let Some(entry) = tables.backend(backend) {
         tables.add_live_flows(entry.service, change);
         let word = FlowWord(flow.state().get());
@@ -380,4 +405,19 @@ fn count_step<A: Ip, T: FamilyTables<A>>(
         }
     }
     tables.event(kind, key, backend, generation);
+}
+
+/// The first data of one end of a measured flow. Where the server speaks first, it answers nothing.
+#[inline(always)]
+fn spoke<T: Tables>(tables: &T, flow: Shared<'_, crate::abi::Flow>, from: End) {
+    if matches!(from, End::Client) {
+        // The request is still here: its answer will find the time.
+        flow.request_at().set(tables.nanoseconds());
+        return;
+    }
+    let since = flow.request_at().get();
+    if since != 0 {
+        let took = tables.nanoseconds().saturating_sub(since);
+        tables.took(flow.backend().get(), Timed::FirstByte, took);
+    }
 }

@@ -15,7 +15,7 @@ use crate::packet::{Headers, Ip, flag};
 use crate::shared::{Field, Shared};
 use crate::verifier::forget;
 
-/// What a segment did to a flow. Each variant but the first two is returned exactly once per step
+/// What a segment did to a flow. Each variant but the first two and the last is returned exactly once per step
 /// of the flow's life, whichever CPUs see the packets: the change is one compare-and-swap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -31,6 +31,8 @@ pub enum Step {
     Forced,
     /// Valid traffic showed that a closed flow lives.
     Reopened,
+    /// The first data of its sender, of a flow that is measured.
+    Spoke,
     /// Nothing to count: the answer to a probe. It goes no further.
     Answer,
 }
@@ -60,6 +62,25 @@ pub struct Facts {
     pub beyond_fin: bool,
     /// Valid, and no reset: its sender has a connection.
     pub alive: bool,
+    /// Of those, with data.
+    pub data: bool,
+}
+
+/// What came of looking at a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// What it did to the flow.
+    pub step: Step,
+    /// It carries data, and is to be measured.
+    pub data: bool,
+    /// Of those: it begins before what its sender had sent already.
+    pub again: bool,
+}
+
+impl Seen {
+    const fn nothing(step: Step) -> Self {
+        Self { step, data: false, again: false }
+    }
 }
 
 impl Facts {
@@ -69,6 +90,7 @@ impl Facts {
             | (self.acks_fin as u64) << 2
             | (self.beyond_fin as u64) << 3
             | (self.alive as u64) << 4
+            | (self.data as u64) << 5
     }
 
     const fn from_bits(bits: u64) -> Self {
@@ -78,6 +100,7 @@ impl Facts {
             acks_fin: bits & 4 != 0,
             beyond_fin: bits & 8 != 0,
             alive: bits & 16 != 0,
+            data: bits & 32 != 0,
         }
     }
 }
@@ -113,7 +136,7 @@ impl FlowWord {
                 End::Server => End::Client,
             });
         }
-        word
+        word.with_spoken(from, facts.data)
     }
 }
 
@@ -126,6 +149,7 @@ impl Step {
             (true, false, Phase::ClosedRst) => Self::ClosedRst,
             (true, false, _) => Self::ClosedFin,
             (false, true, _) => Self::Reopened,
+            _ if now.has_spoken() & !before.has_spoken() != 0 => Self::Spoke,
             _ => Self::None,
         }
     }
@@ -174,11 +198,24 @@ pub const fn judge<A: Ip>(
             && (after(segment.seq, me.fin)
                 || segment.payload() > 0 && after(data_end, me.fin.wrapping_sub(1))),
         alive: true,
+        data: above_zero(segment.payload()),
     })
 }
 
-const NOTHING: Facts =
-    Facts { reset: false, fin: false, acks_fin: false, beyond_fin: false, alive: false };
+const NOTHING: Facts = Facts {
+    reset: false,
+    fin: false,
+    acks_fin: false,
+    beyond_fin: false,
+    alive: false,
+    data: false,
+};
+
+/// Whether a length is more than 0, without a branch for the verifier to follow.
+#[inline(always)]
+const fn above_zero(length: u32) -> bool {
+    (length as u64).wrapping_neg() >> 63 == 1
+}
 
 /// What a server may have said whose packets do not pass here: everything that fits. The client's
 /// own next number then is all that a RST is judged by.
@@ -188,9 +225,16 @@ const fn unseen_peer<A: Ip>(me: &Side, segment: &Headers<A>) -> Side {
 }
 
 /// Takes a segment of a tracked flow into account: time stamps, numbers, state. One that fits the
-/// numbers of neither end changes nothing. SYNs are not for this function.
+/// numbers of neither end changes nothing. SYNs are not for this function. `measures`: whether what is
+/// measured is of interest.
 #[inline(always)]
-pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, now: u32) -> Step {
+pub fn observe<A: Ip>(
+    flow: Shared<'_, Flow>,
+    from: End,
+    segment: &Headers<A>,
+    now: u32,
+    measures: bool,
+) -> Seen {
     let word = FlowWord(flow.state().get());
     let (mine, theirs) = match from {
         End::Client => (flow.client(), flow.server()),
@@ -199,6 +243,7 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
     let me = mine.get();
     let peer = if word.one_way() { unseen_peer(&me, segment) } else { theirs.get() };
     let facts = judge(word, from, &me, &peer, segment).unwrap_or(NOTHING);
+    let facts = Facts { data: facts.data & measures, ..facts };
     let facts = Facts::from_bits(forget(facts.bits(), word.0));
     if word.asked(from) {
         let answers = answers(word, from, &me, &peer, segment, facts);
@@ -206,7 +251,7 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
         if forget(u64::from(answers), word.0) != 0
             && flow.state().swap_if(word.0, word.with_answer(from).0)
         {
-            return Step::Answer;
+            return Seen::nothing(Step::Answer);
         }
     }
     // Packets that fit nothing keep no entry alive, and a client's none that is closed.
@@ -214,14 +259,17 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
     if counts {
         flow.last_packet().set(now);
     } else if facts == NOTHING {
-        return Step::Unverified;
+        return Seen::nothing(Step::Unverified);
     }
     if facts.alive && remember(&mine, me, word, from, segment, facts) {
         flow.last_data().set(now);
     }
+    let data = facts.data & word.measured();
+    let again = after(me.next, segment.seq);
     match change(flow, word, from, facts) {
-        Step::None if !facts.alive && !facts.reset => Step::Unverified,
-        step => step,
+        Step::Spoke if !measures => Seen::nothing(Step::None),
+        Step::None if !facts.alive && !facts.reset => Seen::nothing(Step::Unverified),
+        step => Seen { step, data, again },
     }
 }
 

@@ -23,8 +23,9 @@ pub enum Phase {
 ///
 /// Bits 0–1 phase · 4 client's FIN seen · 5 server's FIN seen · 6 client's FIN acknowledged ·
 /// 7 server's FIN acknowledged · 8 dying · 9 restart · 10 replied (UDP) ·
-/// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 16–19 client's window scale ·
-/// 20–23 server's window scale · 24–28 user space's [`Marks`] · 32–63 tag.
+/// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 15 measured ·
+/// 16–19 client's window scale · 20–23 server's window scale · 24–28 user space's [`Marks`] ·
+/// 29 client has sent data · 30 server has sent data (both of measured flows only) · 32–63 tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowWord(pub u64);
 
@@ -38,10 +39,13 @@ const IN_SESSION: u64 = 1 << 11;
 const ONE_WAY: u64 = 1 << 12;
 const ROUTED: u64 = 1 << 13;
 const QUIC: u64 = 1 << 14;
+const MEASURED: u32 = 15;
 const BOTH_ACKED: u64 = 3 << FIN_ACKED;
 const CLIENT_SCALE: u32 = 16;
 const SERVER_SCALE: u32 = 20;
 const MARKS: u32 = 24;
+/// The client's bit of a pair of flags.
+const SPOKEN: u32 = 29;
 const TAG: u32 = 32;
 
 /// What user space notes on a flow, and the packet path answers there: probes of silent ends, and
@@ -248,6 +252,32 @@ impl FlowWord {
         Self(self.0 & !QUIC | if quic { QUIC } else { 0 })
     }
 
+    /// Whether what it does is measured: no test rule or test frontend placed it, and its beginning
+    /// was seen.
+    #[inline(always)]
+    pub const fn measured(self) -> bool {
+        self.0 >> MEASURED & 1 != 0
+    }
+
+    /// The word of a flow that is measured as its embryo was.
+    #[inline(always)]
+    pub const fn with_measured_as(self, embryo: EmbryoWord) -> Self {
+        let measured = embryo.0 >> EmbryoWord::MEASURED & 1;
+        Self(self.0 & !(1 << MEASURED) | measured << MEASURED)
+    }
+
+    /// Which ends have sent data, of a measured flow: bit 0 the client, bit 1 the server.
+    #[inline(always)]
+    pub const fn has_spoken(self) -> u64 {
+        self.0 >> SPOKEN & 3
+    }
+
+    /// The word after `end` sent data, if it did; measured flows only.
+    #[inline(always)]
+    pub const fn with_spoken(self, end: End, data: bool) -> Self {
+        Self(self.0 | (self.0 >> MEASURED & data as u64) << (SPOKEN + end as u32))
+    }
+
     /// Shift of `end`'s window.
     #[inline(always)]
     pub const fn scale(self, end: End) -> u32 {
@@ -306,7 +336,7 @@ pub enum EmbryoPhase {
 
 /// State word of an embryo.
 ///
-/// Bits 0–1 phase · 4–7 client's window scale (15: none) · 8–11 server's (15: none) ·
+/// Bits 0–1 phase · 2 measured · 3 waits for its SYN-ACK, which is measured · 4–7 client's window scale (15: none) · 8–11 server's (15: none) ·
 /// 12–31 tag · 32–63 the server's initial sequence number, or for a trial: 32–47 versions tried,
 /// 48–55 the version being tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -315,6 +345,8 @@ pub struct EmbryoWord(pub u64);
 const NO_SCALE: u8 = 15;
 
 impl EmbryoWord {
+    const MEASURED: u32 = 2;
+    const WAITS: u32 = 3;
     const TAG: u32 = 12;
     const HIGH: u32 = 32;
 
@@ -356,7 +388,27 @@ impl EmbryoWord {
             Some(scale) => scale & 15,
             None => NO_SCALE,
         };
-        Self(self.0 & 0xffff_f0f0 | 1 | (scale as u64) << 8 | (server_seq as u64) << Self::HIGH)
+        Self(self.0 & 0xffff_f0f4 | 1 | (scale as u64) << 8 | (server_seq as u64) << Self::HIGH)
+    }
+
+    /// The word of an embryo whose flow will be measured, or will not; `waits`: so is how long its
+    /// SYN-ACK takes.
+    #[inline(always)]
+    pub const fn with_measured(self, measured: bool, waits: bool) -> Self {
+        let bits = (measured as u64) << Self::MEASURED | (waits as u64) << Self::WAITS;
+        Self(self.0 & !(1 << Self::MEASURED | 1 << Self::WAITS) | bits)
+    }
+
+    /// Whether its flow will be measured.
+    #[inline(always)]
+    pub const fn measured(self) -> bool {
+        self.0 >> Self::MEASURED & 1 != 0
+    }
+
+    /// Whether it waits for its SYN-ACK, and that is measured.
+    #[inline(always)]
+    pub const fn waits(self) -> bool {
+        self.0 >> Self::WAITS & 1 != 0
     }
 
     /// The word while the embryo is taken down.
