@@ -12,7 +12,8 @@ use release_common::tcp::word::{EmbryoWord, FlowWord};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::types::{ApiError, ErrorCode};
+use crate::api::types::{ApiError, ErrorCode, MeasuredStatus};
+use crate::daemon::measured;
 use crate::kernel::{At, Maps, SPECS};
 use crate::verdict::walk::{Totals, Walk};
 
@@ -183,6 +184,14 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                 line["embryos_ended"] = json!(totals.embryos_ended);
                 line["embryos_expired"] = json!(totals.embryos_expired);
                 out.push(line);
+            }
+        }
+        "LATENCY" => {
+            for id in used_backends(&maps)? {
+                let measured = measured(&maps, &[id])?;
+                out.push(json!({"backend": id, "connects": measured.connect.count(),
+                    "first_bytes": measured.first_byte.count(),
+                    "measured": MeasuredStatus::from(&measured)}));
             }
         }
         "GAUGES" => {

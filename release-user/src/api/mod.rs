@@ -26,6 +26,7 @@
 pub mod client;
 mod contract;
 mod error;
+mod measured;
 mod receipt;
 pub mod server;
 mod socket;

@@ -13,6 +13,7 @@ mod forcing;
 mod host;
 mod idle;
 mod made;
+mod measured;
 mod occupation;
 mod prober;
 mod rates;
@@ -45,6 +46,7 @@ use crate::paths::Paths;
 use crate::store::{SqliteStore, Store as _};
 
 pub use self::idle::boot_id_text;
+pub use self::measured::measured;
 pub use self::takedown::detach_offline;
 
 /// Runs the daemon in the foreground until SIGTERM, SIGINT or `detach`.
