@@ -189,9 +189,13 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
         "LATENCY" => {
             for id in used_backends(&maps)? {
                 let measured = measured(&maps, &[id])?;
-                out.push(json!({"backend": id, "connects": measured.connect.count(),
-                    "first_bytes": measured.first_byte.count(),
-                    "measured": MeasuredStatus::from(&measured)}));
+                let mut line = json!(MeasuredStatus::from(&measured));
+                line["backend"] = json!(id);
+                line["syns"] = json!(measured.syns);
+                line["opened"] = json!(measured.opened);
+                line["connects"] = json!(measured.connect.count());
+                line["first_bytes"] = json!(measured.first_byte.count());
+                out.push(line);
             }
         }
         "GAUGES" => {
