@@ -7,10 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use release_common::abi::reap_op;
 use release_tests::observe::Ctl;
 use release_tests::scenario::DEADLINE;
 use release_tests::sockets::abort;
 use release_tests::topology::{Family, Mode, SERVICE, Topology, TopologySpec, frontend};
+use release_user::kernel::{Maps, Programs};
 use serde::Deserialize;
 
 /// Connections to each version and family; enough that the slowest of them is not the 99th of 100.
@@ -278,6 +280,55 @@ fn versions_are_measured(mode: Mode, families: &[Family]) {
     assert!(text.lines().skip_while(|l| !l.starts_with("MEASURED")).all(|l| l.len() <= 100));
     assert!(!lb.releasectl_ok(&["status"]).unwrap().contains("MEASURED"));
     Ctl(lb).check_maps().unwrap();
+}
+
+/// Handshakes that end by their time, which is shortened here to nothing: a SYN that nobody
+/// answered is a failure of its instance, unless it was a test client's; a client that went away
+/// after the SYN-ACK is none.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn syns_that_nobody_answers_are_failures() {
+    let families = [Family::V4, Family::V6];
+    let spec = TopologySpec {
+        families: families.to_vec(),
+        clients: 2,
+        service: SOURCES.to_owned(),
+        ..TopologySpec::small()
+    };
+    let topology = Topology::new(&spec).unwrap();
+    let rig = Rig { topology, families: families.to_vec() };
+    let (lb, client) = (&rig.topology.lb, &rig.topology.client);
+    let _daemon = rig.topology.up(&[("v2", 100)]).unwrap();
+    let (maps, programs) = (Maps::open(lb.bpffs()).unwrap(), Programs::open(lb.bpffs()).unwrap());
+    let backend = rig.topology.backends_of("v2").next().unwrap();
+    let try_from = |number: usize, family: Family| {
+        let from = SocketAddr::new(rig.topology.client_addresses_of(family)[number], 0);
+        client.connect_from(from, frontend(family), Duration::from_millis(100)).unwrap_err();
+    };
+    let expire = || {
+        let mut all = Vec::new();
+        maps.walk_embryos(|key, _| all.push(*key)).unwrap();
+        assert_eq!(programs.reap(reap_op::EMBRYOS, &all, 0, 0).unwrap().len(), all.len());
+        all.len()
+    };
+
+    backend.namespace.block("input", "tcp flags syn").unwrap();
+    for family in families {
+        (0..3).for_each(|_| try_from(0, family));
+        try_from(1, family);
+    }
+    assert_eq!(expire(), 8);
+    assert_eq!((rig.measured("v2").syn_failures, rig.counted("v2").syns), (6, 6));
+    backend.namespace.unblock().unwrap();
+
+    // The SYN-ACK reaches the balancer, but not the client.
+    let _listeners = families.map(|family| backend.listen_over(family).unwrap());
+    client.block("input", "tcp flags syn,ack / syn,ack").unwrap();
+    families.into_iter().for_each(|family| try_from(0, family));
+    client.unblock().unwrap();
+    assert_eq!(expire(), 2);
+    let counted = rig.counted("v2");
+    assert_eq!((rig.measured("v2").syn_failures, counted.syns, counted.connects), (6, 8, 2));
 }
 
 #[test]
