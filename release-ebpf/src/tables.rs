@@ -3,9 +3,9 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use release_common::abi::{
-    Backend, BackendRef, Be16, Counters, Embryo, Endpoint, Event, Flow, FlowKey, FragmentKey,
-    FragmentOf, FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey,
-    SnatOwner, Split,
+    Backend, BackendRef, Be16, Counters, Embryo, Endpoint, Flow, FlowKey, FragmentKey, FragmentOf,
+    FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey, SnatOwner,
+    Split,
 };
 use release_common::measure::bucket_of;
 use release_common::pipeline::{
@@ -15,12 +15,11 @@ use release_common::placement::FlowHash;
 use release_common::shared::Shared;
 
 use crate::copies;
+use crate::events;
 use crate::maps::{self, FamilyMaps, add_per_cpu, shared};
 use crate::route;
 use crate::work::Work;
 
-/// Events a CPU may send in one jiffy; more are counted as suppressed.
-const EVENTS_PER_JIFFY: u64 = 8;
 /// Attempts to take the next place in a service's rate. Each failure means that another CPU took
 /// one.
 const RATE_ATTEMPTS: usize = 8;
@@ -392,37 +391,7 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
         if R::LOOKS_ONLY {
             return;
         }
-        let Some(limit) = maps::EVENT_LIMIT.get_ptr_mut(0) else { return };
-        // SAFETY: per-CPU element.
-        let [tick, suppressed] = unsafe { &mut *limit };
-        let now = self.now() << 32;
-        if *tick & 0xffff_ffff_0000_0000 != now {
-            *tick = now;
-        }
-        *tick += 1;
-        if *tick & 0xffff_ffff > EVENTS_PER_JIFFY {
-            *suppressed += 1;
-            return;
-        }
-        // Written in place: it would take much of the stack.
-        match maps::EVENTS.reserve(0) {
-            Some(mut entry) => {
-                let event = entry.as_mut_ptr();
-                // SAFETY: memory of an event, which the ring buffer has given to us alone.
-                unsafe {
-                    (&raw mut (*event).kind).write(kind);
-                    (&raw mut (*event).backend).write(backend);
-                    (&raw mut (*event).generation).write(generation);
-                    (&raw mut (*event).suppressed).write(*suppressed as u32);
-                    (&raw mut (*event).version).write(u32::from(A::VERSION));
-                    (&raw mut (*event).pad).write(0);
-                    (&raw mut (*event).key).write(Event::wide(key));
-                }
-                entry.submit(0);
-                *suppressed = 0;
-            }
-            None => *suppressed += 1,
-        }
+        events::send(kind, key, backend, generation, self.now());
     }
 
     #[inline(always)]

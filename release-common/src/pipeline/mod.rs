@@ -23,6 +23,7 @@ mod reply;
 mod session;
 mod siblings;
 mod snat;
+mod steps;
 mod tables;
 mod tcp;
 mod trial;
@@ -33,12 +34,10 @@ pub use deliver::{Roads, act, act_egress};
 pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
 pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed};
 
-use crate::abi::FlowKey;
+use self::steps::{count_step, look};
 use crate::packet::{self, Headers, Ip, Link, Packet};
 use crate::reason::Reason;
-use crate::shared::Shared;
-use crate::tcp::lifecycle::{Seen, observe};
-use crate::tcp::word::{EmbryoWord, End, FlowWord};
+use crate::tcp::word::EmbryoWord;
 
 /// Handles one frame of family `A` that came in by an interface.
 #[inline(always)]
@@ -343,81 +342,5 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
             Stage::Fragment => fragment_stage(packet, tables, &headers),
             _ => return act_egress(packet, tables, &headers, &next.decision),
         };
-    }
-}
-
-/// Takes a segment from `from` into account, see [`observe`].
-#[inline(always)]
-fn look<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    flow: Shared<'_, crate::abi::Flow>,
-    from: End,
-    segment: &Headers<A>,
-) -> Seen {
-    observe(flow, from, segment, tables.now() as u32, T::MEASURES)
-}
-
-/// Counts what [`look`] reports of a segment from `from`.
-#[inline(always)]
-fn count_step<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    key: &FlowKey<A>,
-    flow: Shared<'_, crate::abi::Flow>,
-    from: End,
-    seen: Seen,
-) {
-    use crate::abi::event_kind;
-    use crate::tcp::lifecycle::Step;
-    if seen.data {
-        tables.segment(flow.backend().get(), seen.again);
-    }
-    let (counter, change, kind) = match seen.step {
-        Step::None | Step::Answer => return,
-        Step::Spoke => {
-            spoke(tables, flow, from);
-            return;
-        }
-        Step::Unverified => {
-            tables.count(flow.backend().get(), Counter::Unverified);
-            return;
-        }
-        Step::ClosedFin => (Counter::ClosedFin, -1, event_kind::CLOSED),
-        Step::ClosedRst => (Counter::ClosedRst, -1, event_kind::CLOSED),
-        Step::Forced => (Counter::Forced, -1, event_kind::CLOSED),
-        Step::Reopened => (Counter::Reopened, 1, event_kind::REOPENED),
-    };
-    let (backend, generation) = (flow.backend().get(), flow.generation().get());
-    let side = match from {
-        End::Client => Counter::ClientResets,
-        End::Server => Counter::ServerResets,
-    };
-    let reset = matches!(seen.step, Step::ClosedRst) & FlowWord(flow.state().get()).measured();
-    tables.count_both(backend, counter, side, reset);
-    if let Some(entry) = tables.backend(backend) {
-        tables.add_live_flows(entry.service, change);
-        let word = FlowWord(flow.state().get());
-        if word.in_session()
-            && !session::change(tables, key.client, entry.service, change)
-            && change > 0
-        {
-            // Its session ended while it was taken for closed.
-            flow.state().swap_if(word.0, word.with_session(false).0);
-        }
-    }
-    tables.event(kind, key, backend, generation);
-}
-
-/// The first data of one end of a measured flow. Where the server speaks first, it answers nothing.
-#[inline(always)]
-fn spoke<T: Tables>(tables: &T, flow: Shared<'_, crate::abi::Flow>, from: End) {
-    if matches!(from, End::Client) {
-        // The request is still here: its answer will find the time.
-        flow.request_at().set(tables.nanoseconds());
-        return;
-    }
-    let since = flow.request_at().get();
-    if since != 0 {
-        let took = tables.nanoseconds().saturating_sub(since);
-        tables.took(flow.backend().get(), Timed::FirstByte, took);
     }
 }
