@@ -3,6 +3,7 @@
 //! * [`abi`] – keys and values of every map, byte for byte the same on both sides;
 //! * [`packet`] – bounds-checked access to a frame, parsing, checksums, rewriting;
 //! * [`tcp`] – the lifecycle of a tracked connection;
+//! * [`measure`] – histograms of what instances take their time for;
 //! * [`placement`] – which version and which instance a new flow belongs to;
 //! * [`pipeline`] – a packet's journey through all of the above;
 //! * [`shared`], [`atomic`], [`verifier`] – what the BPF target needs underneath;
@@ -15,6 +16,7 @@
 
 pub mod abi;
 pub mod atomic;
+pub mod measure;
 pub mod packet;
 pub mod pipeline;
 pub mod placement;

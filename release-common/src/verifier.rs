@@ -54,9 +54,10 @@ pub fn hide<T>(pointer: *mut T) -> *mut T {
     }
 }
 
-/// An address in a packet, of which the compiler does not know how it was computed. Otherwise it
-/// leaves out a comparison with the packet's end that an earlier one implies, although the address
-/// was computed anew and the verifier knows nothing of that one.
+/// An address in a packet, or an index, of which the compiler does not know how it was computed.
+/// Otherwise it leaves out a comparison that an earlier one implies, although the address was
+/// computed anew and the verifier knows nothing of that one; or it compares something else that
+/// comes to the same.
 #[inline(always)]
 #[must_use]
 pub fn opaque(address: usize) -> usize {

@@ -16,6 +16,7 @@
 
 mod copies;
 mod egress;
+mod events;
 mod frame;
 mod journey;
 mod maps;

@@ -13,7 +13,7 @@ use aya_ebpf::macros::btf_map;
 use bytemuck::Pod;
 use release_common::abi::{
     Addr6, Backend, BackendRef, Be32, Counters, Embryo, Endpoint, Event, Explained, Flow, FlowKey,
-    FragmentKey, FragmentOf, FrontendRef, GAUGE_ENTRIES, Gauge, MAX_BACKENDS, MAX_RINGS,
+    FragmentKey, FragmentOf, FrontendRef, GAUGE_ENTRIES, Gauge, Latency, MAX_BACKENDS, MAX_RINGS,
     MAX_SERVICES, Meta, NextHop, PortBits, QuicKey, RingBlock, RuleKey, Service, ServiceCounters,
     Session, SessionKey, SnatKey, SnatOwner, Split, UserCounters, stages,
 };
@@ -62,6 +62,9 @@ pub static COUNTERS: PerCpuArray<Counters, BACKENDS_N> = PerCpuArray::new();
 /// Counters by instance, written by programs run from user space.
 #[btf_map]
 pub static USER_COUNTERS: Array<UserCounters, BACKENDS_N> = Array::new();
+/// How long instances took, by instance.
+#[btf_map]
+pub static LATENCY: Array<Latency, BACKENDS_N> = Array::new();
 /// New flows refused, by service.
 #[btf_map]
 pub static SERVICE_COUNTERS: PerCpuArray<ServiceCounters, SERVICES_N> = PerCpuArray::new();

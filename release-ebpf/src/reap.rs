@@ -176,7 +176,10 @@ fn reap_embryo<A: FamilyMaps>(key: &FlowKey<A>, now: u32, limit: u32) -> bool {
         return false;
     }
     if !ended {
-        count(backend, |counters| counters.embryos_expired().add(1));
+        count(backend, |counters| {
+            counters.embryos_expired().add(1);
+            counters.unanswered().add(u64::from(word.waits()));
+        });
     }
     true
 }

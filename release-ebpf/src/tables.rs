@@ -3,23 +3,23 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use release_common::abi::{
-    Backend, BackendRef, Be16, Counters, Embryo, Endpoint, Event, Flow, FlowKey, FragmentKey,
-    FragmentOf, FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey,
-    SnatOwner, Split,
+    Backend, BackendRef, Be16, Counters, Embryo, Endpoint, Flow, FlowKey, FragmentKey, FragmentOf,
+    FrontendRef, PortBits, QuicKey, RING_BLOCK, Service, Session, SessionKey, SnatKey, SnatOwner,
+    Split,
 };
+use release_common::measure::bucket_of;
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables,
+    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
 
 use crate::copies;
+use crate::events;
 use crate::maps::{self, FamilyMaps, add_per_cpu, shared};
 use crate::route;
 use crate::work::Work;
 
-/// Events a CPU may send in one jiffy; more are counted as suppressed.
-const EVENTS_PER_JIFFY: u64 = 8;
 /// Attempts to take the next place in a service's rate. Each failure means that another CPU took
 /// one.
 const RATE_ATTEMPTS: usize = 8;
@@ -70,10 +70,18 @@ impl<R: Run> KernelTables<R> {
 }
 
 impl<R: Run> Tables for KernelTables<R> {
+    const MEASURES: bool = !R::LOOKS_ONLY;
+
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: no arguments; inlined by the verifier.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -87,8 +95,7 @@ impl<R: Run> Tables for KernelTables<R> {
     #[inline(always)]
     fn tag(&self) -> u32 {
         // Two incarnations of one element are never made in the same nanosecond.
-        // SAFETY: no arguments.
-        unsafe { bpf_ktime_get_ns() as u32 }
+        self.nanoseconds() as u32
     }
 
     #[inline(always)]
@@ -162,12 +169,45 @@ impl<R: Run> Tables for KernelTables<R> {
 
     #[inline(always)]
     fn count(&self, backend: u32, counter: Counter) {
+        self.count_both(backend, counter, counter, false);
+    }
+
+    #[inline(always)]
+    fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool) {
         if R::LOOKS_ONLY {
             return;
         }
         if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
+            let fields = counters.cast::<u64>();
             // SAFETY: `Counter` numbers the 64-bit fields of `Counters`.
-            add_per_cpu(unsafe { counters.cast::<u64>().add(counter as usize) }, 1);
+            let (one, other) =
+                unsafe { (fields.add(counter as usize), fields.add(beside as usize)) };
+            add_per_cpu(one, 1);
+            // A branch less for the verifier to follow.
+            add_per_cpu(other, u64::from(counts));
+        }
+    }
+
+    #[inline(always)]
+    fn segment(&self, backend: u32, again: bool) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
+            // SAFETY: per-CPU element, nobody else writes it while this program runs.
+            let counters: &mut Counters = unsafe { &mut *counters };
+            counters.segments = counters.segments.wrapping_add(1);
+            counters.retransmits = counters.retransmits.wrapping_add(u64::from(again));
+        }
+    }
+
+    #[inline(always)]
+    fn took(&self, backend: u32, what: Timed, nanoseconds: u64) {
+        if R::LOOKS_ONLY {
+            return;
+        }
+        if let Some(latency) = shared(maps::LATENCY.get_ptr_mut(backend)) {
+            latency.bucket(what as usize, bucket_of(nanoseconds)).add(1);
         }
     }
 
@@ -351,37 +391,7 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
         if R::LOOKS_ONLY {
             return;
         }
-        let Some(limit) = maps::EVENT_LIMIT.get_ptr_mut(0) else { return };
-        // SAFETY: per-CPU element.
-        let [tick, suppressed] = unsafe { &mut *limit };
-        let now = self.now() << 32;
-        if *tick & 0xffff_ffff_0000_0000 != now {
-            *tick = now;
-        }
-        *tick += 1;
-        if *tick & 0xffff_ffff > EVENTS_PER_JIFFY {
-            *suppressed += 1;
-            return;
-        }
-        // Written in place: it would take much of the stack.
-        match maps::EVENTS.reserve(0) {
-            Some(mut entry) => {
-                let event = entry.as_mut_ptr();
-                // SAFETY: memory of an event, which the ring buffer has given to us alone.
-                unsafe {
-                    (&raw mut (*event).kind).write(kind);
-                    (&raw mut (*event).backend).write(backend);
-                    (&raw mut (*event).generation).write(generation);
-                    (&raw mut (*event).suppressed).write(*suppressed as u32);
-                    (&raw mut (*event).version).write(u32::from(A::VERSION));
-                    (&raw mut (*event).pad).write(0);
-                    (&raw mut (*event).key).write(Event::wide(key));
-                }
-                entry.submit(0);
-                *suppressed = 0;
-            }
-            None => *suppressed += 1,
-        }
+        events::send(kind, key, backend, generation, self.now());
     }
 
     #[inline(always)]

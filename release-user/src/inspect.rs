@@ -12,7 +12,8 @@ use release_common::tcp::word::{EmbryoWord, FlowWord};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::types::{ApiError, ErrorCode};
+use crate::api::types::{ApiError, ErrorCode, MeasuredStatus};
+use crate::daemon::measured;
 use crate::kernel::{At, Maps, SPECS};
 use crate::verdict::walk::{Totals, Walk};
 
@@ -182,6 +183,18 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                 line["trials"] = json!(totals.trials);
                 line["embryos_ended"] = json!(totals.embryos_ended);
                 line["embryos_expired"] = json!(totals.embryos_expired);
+                out.push(line);
+            }
+        }
+        "LATENCY" => {
+            for id in used_backends(&maps)? {
+                let measured = measured(&maps, &[id])?;
+                let mut line = json!(MeasuredStatus::from(&measured));
+                line["backend"] = json!(id);
+                line["syns"] = json!(measured.syns);
+                line["opened"] = json!(measured.opened);
+                line["connects"] = json!(measured.connect.count());
+                line["first_bytes"] = json!(measured.first_byte.count());
                 out.push(line);
             }
         }

@@ -32,6 +32,7 @@ fn loads_and_is_adopted() {
     meta.abi = release_common::abi::ABI_VERSION;
     meta.hz = 77;
     maps.set_meta(meta).unwrap();
+    first.verified.iter().for_each(|program| println!("{program}"));
     // The oldest kernel's verifier follows more paths than this one's, and gives up at a million.
     let most = first.verified.iter().max_by_key(|program| program.instructions).unwrap();
     assert!(most.instructions < 300_000, "{}: {}", most.name, most.instructions);

@@ -2,7 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::shared::shared_fields;
+use crate::measure::BUCKETS;
+use crate::shared::{Field, Shared, shared_fields};
+use crate::verifier::opaque;
 
 /// Per-CPU element of `COUNTERS`, by instance id. Written by the packet path alone; each step of a
 /// flow's life is counted exactly once. Reset only together with the data plane.
@@ -43,6 +45,18 @@ pub struct Counters {
     pub migrated: u64,
     /// Closed by a RST after the operator ordered it.
     pub forced: u64,
+    /// Of those opened and adopted: not measured.
+    pub unmeasured: u64,
+    /// Measured: SYNs the instance answered with RST.
+    pub syns_refused: u64,
+    /// Measured flows closed by a RST of the client. Some may have been re-opened.
+    pub client_resets: u64,
+    /// Measured flows closed by a RST of the instance.
+    pub server_resets: u64,
+    /// Measured flows: segments with data, both directions.
+    pub segments: u64,
+    /// Of those, whose numbers began before what their sender had sent already.
+    pub retransmits: u64,
     /// Packets, both directions.
     pub packets: u64,
     /// Bytes of those (IP length).
@@ -69,6 +83,32 @@ pub struct UserCounters {
     pub purged: u64,
     /// Embryos removed because they were too old.
     pub embryos_expired: u64,
+    /// Of those, measured: handshakes whose SYN nobody answered.
+    pub unanswered: u64,
+}
+
+/// Element of `LATENCY`, by instance id: how long instances took, in buckets of [`crate::measure`].
+/// Not per CPU, since that would cost 28 MB for each; so additions are atomic, and a program run from
+/// user space may make them, too.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pod, Zeroable)]
+pub struct Latency {
+    /// From the SYN to the SYN-ACK.
+    pub connect: [u64; BUCKETS],
+    /// From the first byte of the client's first request to the first byte of the answer.
+    pub first_byte: [u64; BUCKETS],
+}
+
+impl Shared<'_, Latency> {
+    /// A bucket of either histogram, the second behind the first.
+    #[inline(always)]
+    pub fn bucket(&self, histogram: usize, bucket: usize) -> Field<'_, u64> {
+        // The compiler must not compare what the bucket was computed from instead.
+        let bucket = opaque(bucket);
+        let at = if bucket < BUCKETS { bucket } else { BUCKETS - 1 } + (histogram & 1) * BUCKETS;
+        // SAFETY: `at` is below the number of words in a `Latency`.
+        unsafe { Field::new(self.as_ptr().cast::<u64>().add(at)) }
+    }
 }
 
 /// Per-CPU element of `SERVICE_COUNTERS`: new flows refused.
@@ -110,6 +150,8 @@ shared_fields!(UserCounters {
     purged => purged: u64,
     /// Embryos removed because they were too old.
     embryos_expired => embryos_expired: u64,
+    /// Of those, measured handshakes that nobody answered.
+    unanswered => unanswered: u64,
 });
 
 shared_fields!(Gauge {

@@ -38,7 +38,7 @@ pub const fn opened_at(jiffies: u64) -> u32 {
     (jiffies >> Flow::OPENED_SHIFT) as u32
 }
 
-/// One tracked connection: value of `FLOWS4/6`, 64 bytes.
+/// One tracked connection: value of `FLOWS4/6`, 72 bytes.
 ///
 /// `state` is a [`crate::tcp::word::FlowWord`]; it alone decides what the entry is.
 #[repr(C)]
@@ -62,6 +62,8 @@ pub struct Flow {
     pub client: Side,
     /// The server's end.
     pub server: Side,
+    /// Nanoseconds of the monotonic clock when the client's first data passed; 0 before.
+    pub request_at: u64,
 }
 
 impl Flow {
@@ -86,6 +88,8 @@ shared_fields!(Flow {
     client => client: Side,
     /// The server's end.
     server => server: Side,
+    /// When the client's first data passed.
+    request_at => request_at: u64,
 });
 
 /// A handshake in progress, or a mid-flow packet waiting to be adopted: value of `EMBRYOS4/6`.
@@ -109,6 +113,9 @@ pub struct Embryo {
     pub snat: SnatSource,
     /// Who chose the instance: number of the counter that counts it.
     pub chosen_by: u32,
+    /// Nanoseconds of the monotonic clock when the first SYN was placed, if the state word says that it
+    /// waits for its answer.
+    pub syn_at: u64,
 }
 
 shared_fields!(Embryo {
@@ -126,6 +133,8 @@ shared_fields!(Embryo {
     snat => snat: SnatSource,
     /// Who chose the instance.
     chosen_by => chosen_by: u32,
+    /// When the first SYN was placed.
+    syn_at => syn_at: u64,
 });
 
 /// Where the fragments of a datagram go: value of `FRAGMENTS4/6`. Written by the first fragment.

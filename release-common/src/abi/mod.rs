@@ -17,7 +17,7 @@ pub use control::{
     SNAT_ADDRESSES, Service, Split, SplitEntry, VERSIONS_PER_SERVICE, backend_state, conversation,
     mode, octets, refusal, service_flag,
 };
-pub use counters::{Counters, Gauge, ServiceCounters, UserCounters};
+pub use counters::{Counters, Gauge, Latency, ServiceCounters, UserCounters};
 pub use event::{Event, event_kind};
 pub use flow::{Embryo, Flow, FragmentOf, Reap, Side, SnatSource, opened_at, reap_op, reap_result};
 pub use key::{
@@ -29,10 +29,10 @@ pub use programs::{Explained, Meta, NextHop, next_hop, stages};
 pub use session::{Session, SessionWord};
 
 /// Version of everything in this module. Stored in [`Meta`].
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// Capacity of `SERVICES` and `SPLITS`.
 pub const MAX_SERVICES: u32 = 4096;
-/// Capacity of `BACKENDS`, `COUNTERS` and `USER_COUNTERS`. Id 0 is never given out.
+/// Capacity of `BACKENDS`, `COUNTERS`, `USER_COUNTERS` and `LATENCY`. Id 0 is never given out.
 pub const MAX_BACKENDS: u32 = 16384;
 /// Capacity of `RINGS`: one ring per version and address family. Id 0 is never given out.
 pub const MAX_RINGS: u32 = 32768;

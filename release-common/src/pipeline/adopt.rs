@@ -61,8 +61,8 @@ pub fn adopt<A: Ip, T: FamilyTables<A>>(
         && !headers.has(flag::SYN)
         && let Some(entry) = tables.flow(key)
     {
-        let step = observe(entry, End::Server, headers, tables.now() as u32);
-        count_step(tables, key, entry, step);
+        let seen = observe(entry, End::Server, headers, tables.now() as u32, false);
+        count_step(tables, key, entry, End::Server, seen);
     }
     *decision
 }
@@ -87,6 +87,8 @@ fn taken_over<A: Ip, T: FamilyTables<A>>(
     let beyond = after(segment.ack, sent.wrapping_add(u32::from(fin)));
     let state =
         FlowWord::live(tables.tag(), LARGEST_SCALE, LARGEST_SCALE).with_mode(to.service.mode);
+    // This segment itself is not measured: the instance speaks first.
+    let state = state.with_measured_as(word).with_spoken(End::Server, true);
     flow.state = if fin && !beyond { state.with_fin_seen(End::Client).0 } else { state.0 };
     flow.client = Side {
         next: if beyond { segment.ack } else { sent },

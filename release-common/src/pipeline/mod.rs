@@ -23,6 +23,7 @@ mod reply;
 mod session;
 mod siblings;
 mod snat;
+mod steps;
 mod tables;
 mod tcp;
 mod trial;
@@ -31,13 +32,12 @@ mod udp;
 pub use decision::{Action, Decision, Outcome};
 pub use deliver::{Roads, act, act_egress};
 pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
-pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables};
+pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed};
 
-use crate::abi::FlowKey;
+use self::steps::{count_step, look};
 use crate::packet::{self, Headers, Ip, Link, Packet};
 use crate::reason::Reason;
-use crate::shared::Shared;
-use crate::tcp::word::{EmbryoWord, FlowWord};
+use crate::tcp::word::EmbryoWord;
 
 /// Handles one frame of family `A` that came in by an interface.
 #[inline(always)]
@@ -343,41 +343,4 @@ pub fn process_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
             _ => return act_egress(packet, tables, &headers, &next.decision),
         };
     }
-}
-
-/// Counts what [`crate::tcp::lifecycle::observe`] reports.
-#[inline(always)]
-fn count_step<A: Ip, T: FamilyTables<A>>(
-    tables: &T,
-    key: &FlowKey<A>,
-    flow: Shared<'_, crate::abi::Flow>,
-    step: crate::tcp::lifecycle::Step,
-) {
-    use crate::abi::event_kind;
-    use crate::tcp::lifecycle::Step;
-    let (counter, change, kind) = match step {
-        Step::None | Step::Answer => return,
-        Step::Unverified => {
-            tables.count(flow.backend().get(), Counter::Unverified);
-            return;
-        }
-        Step::ClosedFin => (Counter::ClosedFin, -1, event_kind::CLOSED),
-        Step::ClosedRst => (Counter::ClosedRst, -1, event_kind::CLOSED),
-        Step::Forced => (Counter::Forced, -1, event_kind::CLOSED),
-        Step::Reopened => (Counter::Reopened, 1, event_kind::REOPENED),
-    };
-    let (backend, generation) = (flow.backend().get(), flow.generation().get());
-    tables.count(backend, counter);
-    if let Some(entry) = tables.backend(backend) {
-        tables.add_live_flows(entry.service, change);
-        let word = FlowWord(flow.state().get());
-        if word.in_session()
-            && !session::change(tables, key.client, entry.service, change)
-            && change > 0
-        {
-            // Its session ended while it was taken for closed.
-            flow.state().swap_if(word.0, word.with_session(false).0);
-        }
-    }
-    tables.event(kind, key, backend, generation);
 }

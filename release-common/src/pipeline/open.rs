@@ -1,12 +1,13 @@
 //! From embryo to flow: the one place where flows come to be.
 
 use super::place::Target;
-use super::{Counter, Decision, FamilyTables, Insert, InsertError, Refusal, count_step, session};
+use super::{
+    Counter, Decision, FamilyTables, Insert, InsertError, Refusal, count_step, look, session,
+};
 use crate::abi::{Embryo, Flow, FlowKey, Side, conversation, event_kind, opened_at};
 use crate::packet::{Headers, Ip};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::observe;
 use crate::tcp::word::{EmbryoWord, End, FlowWord, Phase};
 
 /// Largest window a segment can offer without scaling.
@@ -76,6 +77,7 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
     if word.ended() == word || !embryo.state().swap_if(word.0, word.ended().0) {
         return Err(NotOpened::Busy);
     }
+    flow.state = FlowWord(flow.state).with_measured_as(word).0;
     let max = u64::from(to.service.max_flows);
     // One that takes a live one's place adds none.
     let limited = how.limited && !old.is_some_and(|(_, word)| word.is_live());
@@ -112,7 +114,8 @@ pub fn open<A: Ip, T: FamilyTables<A>>(
         return Err(NotOpened::Busy);
     }
     tables.remove_embryo(to.key);
-    tables.count(flow.backend, how.counter);
+    let unmeasured = !FlowWord(flow.state).measured();
+    tables.count_both(flow.backend, how.counter, Counter::Unmeasured, unmeasured);
     tables.event(how.event, to.key, flow.backend, flow.generation);
     Ok(())
 }
@@ -196,8 +199,8 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
         Err(NotOpened::Full) => return Decision::drop(Reason::InsertFailed),
     }
     if let Some(entry) = tables.flow(to.key) {
-        let step = observe(entry, End::Client, segment, now as u32);
-        count_step(tables, to.key, entry, step);
+        let seen = look(tables, entry, End::Client, segment);
+        count_step(tables, to.key, entry, End::Client, seen);
     }
     Decision::to_backend(flow.backend, snat, Reason::Forwarded)
 }

@@ -293,6 +293,10 @@ fn place<A: Ip, T: FamilyTables<A>>(
         return Placed::Decided(Decision::to_backend(backend, snat, Reason::Placed));
     }
     let siblings = has_siblings(to);
+    let measured = !matches!(choice.by, Counter::Ruled);
+    // In one-way modes no answer passes.
+    let waits = measured && headers.is_tcp() && !mode::one_way(to.service.mode);
+    let state = state.with_measured(measured, waits);
     let embryo = Embryo {
         // Nothing shall come of it before its siblings were looked at.
         state: if siblings { state.ended().0 } else { state.0 },
@@ -302,6 +306,8 @@ fn place<A: Ip, T: FamilyTables<A>>(
         client_seq: headers.seq,
         snat,
         chosen_by: choice.by as u32,
+        // A client that repeats its SYN waits from the first one on.
+        syn_at: if waits { tables.nanoseconds() } else { 0 },
     };
     Placed::Decided(match tables.insert_embryo(to.key, &embryo) {
         Ok(()) if siblings => return Placed::LookAtSiblings,

@@ -2,7 +2,7 @@
 
 use super::open::{Found, found};
 use super::place::{Target, end_embryo};
-use super::{Counter, Decision, FamilyTables, count_step, trial, udp};
+use super::{Counter, Decision, FamilyTables, Timed, count_step, look, trial, udp};
 use crate::abi::{
     Be16, Embryo, Endpoint, FRONTENDS_PER_FAMILY, Flow, FlowKey, FrontendRef, IPPROTO_UDP, Service,
     SnatKey, SnatSource, conversation, mode,
@@ -10,7 +10,7 @@ use crate::abi::{
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::{Step, mark_restart, observe};
+use crate::tcp::lifecycle::{Step, mark_restart};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Most data a SYN can carry.
@@ -40,11 +40,11 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
             if !headers.is_tcp() {
                 udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             } else if headers.ip.ttl > 1 || !mode::routed(who.service.mode) {
-                let step = observe(flow, End::Server, headers, tables.now() as u32);
-                if matches!(step, Step::Answer) {
+                let seen = look(tables, flow, End::Server, headers);
+                if matches!(seen.step, Step::Answer) {
                     return Some(Decision::drop(Reason::ProbeAnswered));
                 }
-                count_step(tables, &key, flow, step);
+                count_step(tables, &key, flow, End::Server, seen);
             }
             return Some(to_client(tables, &key, flow.backend().get()));
         }
@@ -271,9 +271,9 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
         }
         restarted(packet, tables, segment, to.key, (flow, word), who);
     } else if to.reaches(segment) {
-        let step = observe(flow, End::Server, segment, tables.now() as u32);
-        count_step(tables, to.key, flow, step);
-        if !live && matches!(step, Step::Unverified) {
+        let seen = look(tables, flow, End::Server, segment);
+        count_step(tables, to.key, flow, End::Server, seen);
+        if !live && matches!(seen.step, Step::Unverified) {
             return Decision::pass(Reason::NotOurFlow);
         }
     }
@@ -293,7 +293,7 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) {
     let Some(embryo) = found(tables, key) else { return };
     if who.is(tables, embryo.0.backend().get(), embryo.0.snat().get())
-        && syn_acked(packet, segment, embryo)
+        && syn_acked(packet, tables, segment, embryo)
     {
         mark_restart(flow, word);
     }
@@ -301,8 +301,9 @@ fn restarted<A: Ip, P: Packet, T: FamilyTables<A>>(
 
 /// Takes the instance's SYN-ACK into the embryo. Returns whether it answers the client's SYN.
 #[inline(always)]
-fn syn_acked<A: Ip, P: Packet>(
+fn syn_acked<A: Ip, P: Packet, T: FamilyTables<A>>(
     packet: &P,
+    tables: &T,
     segment: &Headers<A>,
     (embryo, word): Found<'_>,
 ) -> bool {
@@ -312,8 +313,19 @@ fn syn_acked<A: Ip, P: Packet>(
     {
         return false;
     }
+    let (backend, since) = (embryo.backend().get(), embryo.syn_at().get());
     let answered = word.with_syn_ack(segment.seq, window_scale(packet, segment));
-    answered == word || embryo.state().swap_if(word.0, answered.0)
+    if answered == word {
+        return true;
+    }
+    if !embryo.state().swap_if(word.0, answered.0) {
+        return false;
+    }
+    if T::MEASURES && word.waits() {
+        let took = tables.nanoseconds().saturating_sub(since);
+        tables.took(backend, Timed::Connect, took);
+    }
+    true
 }
 
 /// Whether a segment acknowledges the client's SYN, with Fast Open (RFC 7413) its data too.
@@ -343,10 +355,11 @@ fn handshake<A: Ip, P: Packet, T: FamilyTables<A>>(
         && segment.seq == word.server_seq().wrapping_add(1);
     if segment.has(flag::RST) && to.reaches(segment) && (answers_syn || in_sequence) {
         if end_embryo(tables, to.key, (embryo, word)) {
-            tables.count(backend, Counter::Refused);
+            let (all, measured) = (Counter::Refused, Counter::SynsRefused);
+            tables.count_both(backend, all, measured, word.measured());
         }
     } else if segment.has(flag::SYN) {
-        syn_acked(packet, segment, (embryo, word));
+        syn_acked(packet, tables, segment, (embryo, word));
     } else if answers_syn
         && !segment.has(flag::RST)
         && to.reaches(segment)

@@ -82,6 +82,24 @@ pub enum Counter {
     Migrated,
     /// `forced`
     Forced,
+    /// `unmeasured`
+    Unmeasured,
+    /// `syns_refused`
+    SynsRefused,
+    /// `client_resets`
+    ClientResets,
+    /// `server_resets`
+    ServerResets,
+}
+
+/// Histograms of an instance, as indices in [`crate::abi::Latency`].
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Timed {
+    /// `connect`
+    Connect = 0,
+    /// `first_byte`
+    FirstByte,
 }
 
 /// New flows that a service refuses, as indices of 64-bit fields in
@@ -104,8 +122,12 @@ pub enum Refusal {
 /// BPF maps and helpers in the kernel, hash tables in tests. What differs between the address
 /// families is in [`FamilyTables`].
 pub trait Tables {
+    /// Whether what is measured is of interest. Where it is not, the program is spared it.
+    const MEASURES: bool = true;
     /// Jiffies.
     fn now(&self) -> u64;
+    /// Nanoseconds of the monotonic clock. Takes ten times as long as [`Self::now`].
+    fn nanoseconds(&self) -> u64;
     /// Jiffies a second.
     fn hz(&self) -> u32;
     /// A tag for a new entry's state word, different for each incarnation of an element.
@@ -137,6 +159,12 @@ pub trait Tables {
     fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError>;
     /// Counts a step of an instance.
     fn count(&self, backend: u32, counter: Counter);
+    /// Counts a step of an instance, and beside it another, or not.
+    fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool);
+    /// Counts a segment with data of a measured flow, `again` if it was sent before.
+    fn segment(&self, backend: u32, again: bool);
+    /// Counts how many nanoseconds an instance took.
+    fn took(&self, backend: u32, what: Timed, nanoseconds: u64);
     /// Counts a new flow refused by a service.
     fn count_refusal(&self, service: u32, refusal: Refusal);
     /// Counts a packet of an instance.

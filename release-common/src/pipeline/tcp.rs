@@ -2,12 +2,12 @@
 
 use super::open::{Entry, Found, found, promote};
 use super::place::{self, Target, to_embryo, to_flow};
-use super::{Counter, Decision, FamilyTables, Inbound, count_step, trial};
+use super::{Counter, Decision, FamilyTables, Inbound, count_step, look, trial};
 use crate::abi::{Embryo, Flow, FlowKey, mode};
 use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::lifecycle::{Step, mark_restart, observe};
+use crate::tcp::lifecycle::{Step, mark_restart};
 use crate::tcp::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 
 /// Furthest a handshake's last acknowledgement may be ahead of either SYN: what the other end can
@@ -169,11 +169,11 @@ fn tracked<A: Ip, T: FamilyTables<A>>(
     // A TTL used up means that the instance never sees the segment.
     let arrives = segment.ip.ttl > 1 || !FlowWord(flow.state().get()).routed();
     if arrives && !segment.has(flag::SYN) {
-        let step = observe(flow, End::Client, segment, tables.now() as u32);
-        if matches!(step, Step::Answer) {
+        let seen = look(tables, flow, End::Client, segment);
+        if matches!(seen.step, Step::Answer) {
             return Decision::drop(Reason::ProbeAnswered);
         }
-        count_step(tables, key, flow, step);
+        count_step(tables, key, flow, End::Client, seen);
     }
     to_flow(flow, Reason::Forwarded)
 }
@@ -252,6 +252,7 @@ fn repeated<A: Ip, P: Packet, T: FamilyTables<A>>(
         client_seq: segment.seq,
         snat: decision.snat,
         chosen_by: Counter::Trials as u32,
+        syn_at: 0,
     };
     if tables.insert_embryo(to.key, &embryo).is_ok() {
         tables.count(decision.backend, Counter::Trials);

@@ -96,6 +96,7 @@ fn try_next<A: Ip, T: FamilyTables<A>>(
         client_seq: segment.seq.wrapping_add(segment.payload()),
         snat: source,
         chosen_by: Counter::Trials as u32,
+        syn_at: 0,
     };
     if tables.insert_embryo(to.key, &embryo).is_err() {
         return Decision::drop(Reason::InsertFailed);

@@ -174,6 +174,7 @@ fn migrate<A: Ip, T: FamilyTables<A>>(
         client_seq: datagram.seq,
         snat: source,
         chosen_by: Counter::Trials as u32,
+        syn_at: 0,
     };
     if tables.insert_embryo(to.key, &new).is_err() {
         return Decision::drop(Reason::InsertFailed);

@@ -9,31 +9,12 @@
 //! acknowledgement of something that was sent.
 
 use super::after;
-use super::word::{End, FlowWord, Marks, Phase};
+pub use super::step::{Seen, Step};
+use super::word::{End, FlowWord, Phase};
 use crate::abi::{Flow, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::shared::{Field, Shared};
 use crate::verifier::forget;
-
-/// What a segment did to a flow. Each variant but the first two is returned exactly once per step
-/// of the flow's life, whichever CPUs see the packets: the change is one compare-and-swap.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Nothing to count.
-    None,
-    /// The numbers fit neither end: forwarded, changed nothing.
-    Unverified,
-    /// Both FINs are acknowledged now.
-    ClosedFin,
-    /// An acceptable RST was seen.
-    ClosedRst,
-    /// The same, of a flow that the operator wants ended.
-    Forced,
-    /// Valid traffic showed that a closed flow lives.
-    Reopened,
-    /// Nothing to count: the answer to a probe. It goes no further.
-    Answer,
-}
 
 /// How far behind the receiver's acknowledgement a retransmission may start, in bytes. An old
 /// segment changes no number, so a generous value costs nothing.
@@ -60,6 +41,8 @@ pub struct Facts {
     pub beyond_fin: bool,
     /// Valid, and no reset: its sender has a connection.
     pub alive: bool,
+    /// Of those, with data.
+    pub data: bool,
 }
 
 impl Facts {
@@ -69,6 +52,7 @@ impl Facts {
             | (self.acks_fin as u64) << 2
             | (self.beyond_fin as u64) << 3
             | (self.alive as u64) << 4
+            | (self.data as u64) << 5
     }
 
     const fn from_bits(bits: u64) -> Self {
@@ -78,6 +62,7 @@ impl Facts {
             acks_fin: bits & 4 != 0,
             beyond_fin: bits & 8 != 0,
             alive: bits & 16 != 0,
+            data: bits & 32 != 0,
         }
     }
 }
@@ -113,21 +98,7 @@ impl FlowWord {
                 End::Server => End::Client,
             });
         }
-        word
-    }
-}
-
-impl Step {
-    /// What happened between two words.
-    #[inline(always)]
-    pub const fn between(before: FlowWord, now: FlowWord) -> Self {
-        match (before.is_live(), now.is_live(), now.phase()) {
-            (true, false, Phase::ClosedRst) if before.marks().has(Marks::FORCED) => Self::Forced,
-            (true, false, Phase::ClosedRst) => Self::ClosedRst,
-            (true, false, _) => Self::ClosedFin,
-            (false, true, _) => Self::Reopened,
-            _ => Self::None,
-        }
+        word.with_spoken(from, facts.data)
     }
 }
 
@@ -174,11 +145,24 @@ pub const fn judge<A: Ip>(
             && (after(segment.seq, me.fin)
                 || segment.payload() > 0 && after(data_end, me.fin.wrapping_sub(1))),
         alive: true,
+        data: above_zero(segment.payload()),
     })
 }
 
-const NOTHING: Facts =
-    Facts { reset: false, fin: false, acks_fin: false, beyond_fin: false, alive: false };
+const NOTHING: Facts = Facts {
+    reset: false,
+    fin: false,
+    acks_fin: false,
+    beyond_fin: false,
+    alive: false,
+    data: false,
+};
+
+/// Whether a length is more than 0, without a branch for the verifier to follow.
+#[inline(always)]
+const fn above_zero(length: u32) -> bool {
+    (length as u64).wrapping_neg() >> 63 == 1
+}
 
 /// What a server may have said whose packets do not pass here: everything that fits. The client's
 /// own next number then is all that a RST is judged by.
@@ -188,9 +172,16 @@ const fn unseen_peer<A: Ip>(me: &Side, segment: &Headers<A>) -> Side {
 }
 
 /// Takes a segment of a tracked flow into account: time stamps, numbers, state. One that fits the
-/// numbers of neither end changes nothing. SYNs are not for this function.
+/// numbers of neither end changes nothing. SYNs are not for this function. `measures`: whether what is
+/// measured is of interest.
 #[inline(always)]
-pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, now: u32) -> Step {
+pub fn observe<A: Ip>(
+    flow: Shared<'_, Flow>,
+    from: End,
+    segment: &Headers<A>,
+    now: u32,
+    measures: bool,
+) -> Seen {
     let word = FlowWord(flow.state().get());
     let (mine, theirs) = match from {
         End::Client => (flow.client(), flow.server()),
@@ -199,6 +190,7 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
     let me = mine.get();
     let peer = if word.one_way() { unseen_peer(&me, segment) } else { theirs.get() };
     let facts = judge(word, from, &me, &peer, segment).unwrap_or(NOTHING);
+    let facts = Facts { data: facts.data & measures, ..facts };
     let facts = Facts::from_bits(forget(facts.bits(), word.0));
     if word.asked(from) {
         let answers = answers(word, from, &me, &peer, segment, facts);
@@ -206,7 +198,7 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
         if forget(u64::from(answers), word.0) != 0
             && flow.state().swap_if(word.0, word.with_answer(from).0)
         {
-            return Step::Answer;
+            return Seen::nothing(Step::Answer);
         }
     }
     // Packets that fit nothing keep no entry alive, and a client's none that is closed.
@@ -214,14 +206,17 @@ pub fn observe<A: Ip>(flow: Shared<'_, Flow>, from: End, segment: &Headers<A>, n
     if counts {
         flow.last_packet().set(now);
     } else if facts == NOTHING {
-        return Step::Unverified;
+        return Seen::nothing(Step::Unverified);
     }
     if facts.alive && remember(&mine, me, word, from, segment, facts) {
         flow.last_data().set(now);
     }
+    let data = facts.data & word.measured();
+    let again = after(me.next, segment.seq);
     match change(flow, word, from, facts) {
-        Step::None if !facts.alive && !facts.reset => Step::Unverified,
-        step => step,
+        Step::Spoke if !measures => Seen::nothing(Step::None),
+        Step::None if !facts.alive && !facts.reset => Seen::nothing(Step::Unverified),
+        step => Seen { step, data, again },
     }
 }
 

@@ -1,6 +1,8 @@
 //! The lifecycle of a tracked connection.
 
+mod embryo;
 pub mod lifecycle;
+mod step;
 #[cfg(test)]
 mod tests;
 pub mod word;

@@ -18,14 +18,21 @@ use crate::packet::{Fragment, Headers, IpHeader, flag};
 use crate::shared::Shared;
 
 fn facts() -> impl Strategy<Value = (End, Facts)> {
-    (any::<bool>(), any::<[bool; 5]>()).prop_map(
-        |(server, [reset, fin, acks_fin, beyond, alive])| {
+    (any::<bool>(), any::<[bool; 6]>()).prop_map(
+        |(server, [reset, fin, acks_fin, beyond, alive, data])| {
             let end = if server { End::Server } else { End::Client };
             // What `judge` can return: a RST is nothing else, everything else is alive.
             let facts = if reset {
                 Facts { reset, ..Facts::default() }
             } else {
-                Facts { reset, fin, acks_fin, beyond_fin: beyond, alive: alive || fin || acks_fin }
+                Facts {
+                    reset,
+                    fin,
+                    acks_fin,
+                    beyond_fin: beyond,
+                    alive: alive || fin || acks_fin || data,
+                    data,
+                }
             };
             (end, facts)
         },
@@ -37,11 +44,12 @@ proptest! {
     /// reported once, and neither tag nor scales change.
     #[test]
     fn closes_and_reopens_in_turn(
-        tag: u32, scales in (0..15_u8, 0..15_u8),
+        tag: u32, scales in (0..15_u8, 0..15_u8), measured: bool,
         steps in prop::collection::vec((facts(), any::<bool>()), 0..60),
     ) {
-        let first = FlowWord::live(tag, scales.0, scales.1);
-        let (mut word, mut live) = (first, 1);
+        let embryo = EmbryoWord::syn(tag, None).with_measured(measured, false);
+        let first = FlowWord::live(tag, scales.0, scales.1).with_measured_as(embryo);
+        let (mut word, mut live, mut spoke) = (first, 1, 0);
         for ((from, facts), claimed) in steps {
             if claimed {
                 word = word.with_dying();
@@ -50,10 +58,14 @@ proptest! {
             match Step::between(word, next) {
                 Step::ClosedFin | Step::ClosedRst => live -= 1,
                 Step::Reopened => live += 1,
+                Step::Spoke => spoke += 1,
                 Step::None | Step::Unverified | Step::Answer | Step::Forced => {}
             }
             prop_assert_eq!(live, i32::from(next.is_live()));
             prop_assert!(!next.dying());
+            prop_assert_eq!(next.measured(), measured);
+            prop_assert!(spoke <= next.has_spoken().count_ones());
+            prop_assert!(measured || next.has_spoken() == 0);
             prop_assert_eq!(next.tag(), tag);
             prop_assert_eq!(next.scale(End::Client), u32::from(scales.0));
             prop_assert_eq!(next.scale(End::Server), u32::from(scales.1));
@@ -97,6 +109,15 @@ proptest! {
         let answered = syn.with_syn_ack(seq, server);
         prop_assert_eq!(answered.phase(), EmbryoPhase::SynAck);
         prop_assert_eq!((answered.server_seq(), answered.tag()), (seq, tag & 0xf_ffff));
+        for (measured, waits) in [(false, false), (true, false), (true, true)] {
+            let marked = syn.with_measured(measured, waits);
+            prop_assert_eq!((marked.measured(), marked.waits()), (measured, waits));
+            let marked = marked.ended().begun();
+            prop_assert_eq!((marked.measured(), marked.waits()), (measured, waits));
+            let marked = marked.with_syn_ack(seq, server);
+            prop_assert_eq!((marked.measured(), marked.waits()), (measured, false));
+            prop_assert_eq!(marked.with_measured(false, false), answered);
+        }
         let both = client.zip(server).unwrap_or((0, 0));
         prop_assert_eq!(answered.scales(), both);
         prop_assert_eq!(answered.with_syn_ack(seq, server), answered);
@@ -173,7 +194,7 @@ fn closes_once_on_several_threads() {
                 let (flow, barrier) = (&flow, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
-                    observe(flow.shared(), from, &segment, 1)
+                    observe(flow.shared(), from, &segment, 1, true).step
                 })
             };
             let threads: Vec<_> = packets.iter().copied().map(run).collect();

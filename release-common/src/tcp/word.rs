@@ -4,6 +4,7 @@
 //! a delete while a program on another CPU may still hold its pointer; that program's
 //! compare-and-swap then fails because the tag is another.
 
+pub use super::embryo::{EmbryoPhase, EmbryoWord};
 use crate::abi::mode;
 
 /// Phases of a flow.
@@ -23,8 +24,9 @@ pub enum Phase {
 ///
 /// Bits 0–1 phase · 4 client's FIN seen · 5 server's FIN seen · 6 client's FIN acknowledged ·
 /// 7 server's FIN acknowledged · 8 dying · 9 restart · 10 replied (UDP) ·
-/// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 16–19 client's window scale ·
-/// 20–23 server's window scale · 24–28 user space's [`Marks`] · 32–63 tag.
+/// 11 counted in its client's session · 12 one-way · 13 routed · 14 QUIC · 15 measured ·
+/// 16–19 client's window scale · 20–23 server's window scale · 24–28 user space's [`Marks`] ·
+/// 29 client has sent data · 30 server has sent data (both of measured flows only) · 32–63 tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowWord(pub u64);
 
@@ -38,10 +40,13 @@ const IN_SESSION: u64 = 1 << 11;
 const ONE_WAY: u64 = 1 << 12;
 const ROUTED: u64 = 1 << 13;
 const QUIC: u64 = 1 << 14;
+const MEASURED: u32 = 15;
 const BOTH_ACKED: u64 = 3 << FIN_ACKED;
 const CLIENT_SCALE: u32 = 16;
 const SERVER_SCALE: u32 = 20;
 const MARKS: u32 = 24;
+/// The client's bit of a pair of flags.
+const SPOKEN: u32 = 29;
 const TAG: u32 = 32;
 
 /// What user space notes on a flow, and the packet path answers there: probes of silent ends, and
@@ -248,6 +253,32 @@ impl FlowWord {
         Self(self.0 & !QUIC | if quic { QUIC } else { 0 })
     }
 
+    /// Whether what it does is measured: no test rule or test frontend placed it, and its beginning
+    /// was seen.
+    #[inline(always)]
+    pub const fn measured(self) -> bool {
+        self.0 >> MEASURED & 1 != 0
+    }
+
+    /// The word of a flow that is measured as its embryo was.
+    #[inline(always)]
+    pub const fn with_measured_as(self, embryo: EmbryoWord) -> Self {
+        let measured = embryo.measured() as u64;
+        Self(self.0 & !(1 << MEASURED) | measured << MEASURED)
+    }
+
+    /// Which ends have sent data, of a measured flow: bit 0 the client, bit 1 the server.
+    #[inline(always)]
+    pub const fn has_spoken(self) -> u64 {
+        self.0 >> SPOKEN & 3
+    }
+
+    /// The word after `end` sent data, if it did; measured flows only.
+    #[inline(always)]
+    pub const fn with_spoken(self, end: End, data: bool) -> Self {
+        Self(self.0 | (self.0 >> MEASURED & data as u64) << (SPOKEN + end as u32))
+    }
+
     /// Shift of `end`'s window.
     #[inline(always)]
     pub const fn scale(self, end: End) -> u32 {
@@ -288,131 +319,5 @@ impl FlowWord {
     #[inline(always)]
     pub const fn tag(self) -> u32 {
         (self.0 >> TAG) as u32
-    }
-}
-
-/// Phases of an embryo.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EmbryoPhase {
-    /// The client's SYN was sent on.
-    Syn,
-    /// The instance answered with a SYN-ACK.
-    SynAck,
-    /// A mid-flow packet was sent to an instance; its answer decides.
-    Trial,
-    /// Being removed, promoted or replaced at this very moment.
-    Ended,
-}
-
-/// State word of an embryo.
-///
-/// Bits 0–1 phase · 4–7 client's window scale (15: none) · 8–11 server's (15: none) ·
-/// 12–31 tag · 32–63 the server's initial sequence number, or for a trial: 32–47 versions tried,
-/// 48–55 the version being tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EmbryoWord(pub u64);
-
-const NO_SCALE: u8 = 15;
-
-impl EmbryoWord {
-    const TAG: u32 = 12;
-    const HIGH: u32 = 32;
-
-    /// A handshake begun by a SYN with this window scale option.
-    #[inline(always)]
-    pub const fn syn(tag: u32, client_scale: Option<u8>) -> Self {
-        let scale = match client_scale {
-            Some(scale) => scale & 15,
-            None => NO_SCALE,
-        };
-        Self((scale as u64) << 4 | ((tag & 0xf_ffff) as u64) << Self::TAG)
-    }
-
-    /// A trial of the version with index `version`.
-    #[inline(always)]
-    pub const fn trial(tag: u32, tried: u16, version: u8) -> Self {
-        Self(
-            2 | ((tag & 0xf_ffff) as u64) << Self::TAG
-                | (tried as u64) << Self::HIGH
-                | (version as u64) << 48,
-        )
-    }
-
-    /// The phase.
-    #[inline(always)]
-    pub const fn phase(self) -> EmbryoPhase {
-        match self.0 & 3 {
-            0 => EmbryoPhase::Syn,
-            1 => EmbryoPhase::SynAck,
-            2 => EmbryoPhase::Trial,
-            _ => EmbryoPhase::Ended,
-        }
-    }
-
-    /// The word after the instance's SYN-ACK.
-    #[inline(always)]
-    pub const fn with_syn_ack(self, server_seq: u32, server_scale: Option<u8>) -> Self {
-        let scale = match server_scale {
-            Some(scale) => scale & 15,
-            None => NO_SCALE,
-        };
-        Self(self.0 & 0xffff_f0f0 | 1 | (scale as u64) << 8 | (server_seq as u64) << Self::HIGH)
-    }
-
-    /// The word while the embryo is taken down.
-    #[inline(always)]
-    pub const fn ended(self) -> Self {
-        Self(self.0 | 3)
-    }
-
-    /// The word of an embryo that was taken down before anybody could see it, once it may be seen: a
-    /// handshake begun.
-    #[inline(always)]
-    pub const fn begun(self) -> Self {
-        Self(self.0 & !3)
-    }
-
-    /// The server's initial sequence number, once there was a SYN-ACK.
-    #[inline(always)]
-    pub const fn server_seq(self) -> u32 {
-        (self.0 >> Self::HIGH) as u32
-    }
-
-    /// Window scales of client and server in force for the connection, once there was a SYN-ACK:
-    /// both or none (RFC 7323 §2.2).
-    #[inline(always)]
-    pub const fn scales(self) -> (u8, u8) {
-        let (client, server) = ((self.0 >> 4 & 15) as u8, (self.0 >> 8 & 15) as u8);
-        if client == NO_SCALE || server == NO_SCALE { (0, 0) } else { (client, server) }
-    }
-
-    /// Trial: set of versions already tried, the current one included.
-    #[inline(always)]
-    pub const fn tried(self) -> u16 {
-        (self.0 >> Self::HIGH) as u16
-    }
-
-    /// Trial: the word once the client's FIN was sent to the instance.
-    #[inline(always)]
-    pub const fn with_client_fin(self) -> Self {
-        Self(self.0 | 1 << 4)
-    }
-
-    /// Trial: whether the client's FIN was sent to the instance.
-    #[inline(always)]
-    pub const fn client_fin(self) -> bool {
-        self.0 >> 4 & 1 == 1
-    }
-
-    /// Trial: index of the version being tried.
-    #[inline(always)]
-    pub const fn version(self) -> u8 {
-        (self.0 >> 48) as u8
-    }
-
-    /// Incarnation tag.
-    #[inline(always)]
-    pub const fn tag(self) -> u32 {
-        (self.0 >> Self::TAG & 0xf_ffff) as u32
     }
 }

@@ -146,6 +146,7 @@ pub(crate) fn status() -> Status {
         sessions_held: 0,
         new_flows_per_second: share * 1234.56,
         first_flow_at: None,
+        measured: MeasuredStatus::default(),
         instances,
     };
     let v2_flows = FlowCounts { embryonic: 4, active: 40198, half_closed: 20, closing: 311 };

@@ -35,6 +35,7 @@
 pub mod client;
 mod contract;
 mod error;
+mod measured;
 mod receipt;
 mod registration;
 pub mod release;

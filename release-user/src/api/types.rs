@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::contract::Api;
 pub use super::error::{ApiError, ErrorCode};
+pub use super::measured::MeasuredStatus;
 pub use super::receipt::{Because, ForcedFlow, How, MOST_FORCED};
 pub use super::registration::{
     DeregisterRequest, Deregistered, MaintRequest, Offline, OfflineRequest, RegisterRequest,
@@ -133,6 +134,9 @@ pub struct VersionStatus {
     pub new_flows_per_second: f64,
     /// RFC 3339, when its first flow was opened.
     pub first_flow_at: Option<String>,
+    /// What the packet path measured of it.
+    #[serde(default)]
+    pub measured: MeasuredStatus,
     /// Its instances.
     pub instances: Vec<InstanceStatus>,
 }

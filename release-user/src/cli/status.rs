@@ -18,7 +18,10 @@ const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn status(context: &mut Context, service: Option<&str>) -> Ended {
     let status = context.client.status(service).await?;
-    context.out.value(&status, status_text)?;
+    context.out.value(&status, |status, colours| {
+        let text = status_text(status, colours);
+        if service.is_some() { text + &measured_text(status, colours) } else { text }
+    })?;
     Ok(DONE)
 }
 
@@ -171,6 +174,49 @@ fn service_text(service: &ServiceStatus, colours: bool) -> String {
     text
 }
 
+/// What was measured of each version.
+fn measured_text(status: &Status, colours: bool) -> String {
+    let mut table = Table::new(&[
+        ("MEASURED", Side::Left),
+        ("CONNECT P50", Side::Right),
+        ("P99", Side::Right),
+        ("FIRST BYTE P50", Side::Right),
+        ("P99", Side::Right),
+        ("SYN FAILURES", Side::Right),
+        ("RESETS", Side::Right),
+        ("BY CLIENT", Side::Right),
+        ("SENT AGAIN", Side::Right),
+    ]);
+    for version in status.services.iter().flat_map(|service| &service.versions) {
+        let measured = &version.measured;
+        table.row(
+            Paint::Plain,
+            vec![
+                version.name.clone(),
+                micros(measured.connect_p50_us),
+                micros(measured.connect_p99_us),
+                micros(measured.first_byte_p50_us),
+                micros(measured.first_byte_p99_us),
+                measured.syn_failures.to_string(),
+                measured.resets_by_server.to_string(),
+                measured.resets_by_client.to_string(),
+                share(measured.retransmits, measured.segments),
+            ],
+        );
+    }
+    format!("\n{}", table.render(colours))
+}
+
+/// A time of a histogram; a dash where nothing was measured.
+fn micros(time: Option<u64>) -> String {
+    match time {
+        None => "-".to_owned(),
+        Some(time @ 0..1000) => format!("{time} us"),
+        Some(time @ 1000..10_000) => format!("{}.{} ms", time / 1000, time / 100 % 10),
+        Some(time) => millis(time / 1000),
+    }
+}
+
 fn warnings_text(warnings: &[String], colours: bool) -> String {
     let line = |text: &String| Paint::Yellow.on(&format!("warning: {text}"), colours) + "\n";
     warnings.iter().map(line).collect()
@@ -232,9 +278,9 @@ fn counts(flows: &FlowCounts) -> [String; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::{redrawn, status_text};
+    use super::{measured_text, redrawn, status_text};
     use crate::api::fake::status;
-    use crate::api::types::RefusedCounts;
+    use crate::api::types::{MeasuredStatus, RefusedCounts};
 
     #[test]
     fn table_lines_up() {
@@ -251,6 +297,30 @@ v1                        draining       0    0.0 %     0.0          0      12  
 v2                        active       100  100.0 %  1234.6          4   40198           20      311
   10.0.0.21:8080          active                                     0   20000            0        0       412 ms
   web-b (10.0.0.22:8080)  active                                     0   20198            0        0       412 ms
+"
+        );
+    }
+
+    #[test]
+    fn what_was_measured_fits_in_100_columns() {
+        let mut status = status();
+        status.services[0].versions[1].measured = MeasuredStatus {
+            connect_p50_us: Some(320),
+            connect_p99_us: Some(1280),
+            first_byte_p50_us: Some(61_440),
+            first_byte_p99_us: Some(2_097_152),
+            syn_failures: 3,
+            resets_by_server: 2,
+            resets_by_client: 11,
+            retransmits: 4,
+            segments: 1000,
+        };
+        assert_eq!(
+            measured_text(&status, false),
+            "
+MEASURED  CONNECT P50     P99  FIRST BYTE P50    P99  SYN FAILURES  RESETS  BY CLIENT  SENT AGAIN
+v1                  -       -               -      -             0       0          0       0.0 %
+v2             320 us  1.2 ms           61 ms  2.0 s             3       2         11       0.4 %
 "
         );
     }

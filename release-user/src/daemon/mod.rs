@@ -52,6 +52,7 @@ use crate::paths::Paths;
 use crate::store::{SqliteStore, Store as _};
 
 pub use self::idle::boot_id_text;
+pub use self::measured::measured;
 pub use self::takedown::detach_offline;
 
 /// Runs the daemon in the foreground until SIGTERM, SIGINT or `detach`.

@@ -105,6 +105,7 @@ impl Daemon {
                 sessions_held: tally.sessions,
                 new_flows_per_second: rate.opened_per_second,
                 first_flow_at: version.first_flow_at.clone(),
+                measured: (&self.measured(&backends)?).into(),
                 instances,
             });
         }

@@ -1,7 +1,7 @@
 //! Counters, gauges and reasons.
 
 use bytemuck::Zeroable;
-use release_common::abi::{Counters, GAUGE_ENTRIES, ServiceCounters, UserCounters};
+use release_common::abi::{Counters, GAUGE_ENTRIES, Latency, ServiceCounters, UserCounters};
 use release_common::reason::Reason;
 
 use super::maps::{element, io_error};
@@ -49,7 +49,13 @@ impl Maps {
         self.counters.set(backend, zero, 0).map_err(map_error("COUNTERS"))?;
         self.user_counters
             .set(backend, Abi(UserCounters::zeroed()), 0)
-            .map_err(map_error("USER_COUNTERS"))
+            .map_err(map_error("USER_COUNTERS"))?;
+        self.latency.set(backend, Abi(Latency::zeroed()), 0).map_err(map_error("LATENCY"))
+    }
+
+    /// How long an instance took.
+    pub fn latency(&self, backend: u32) -> Result<Latency, KernelError> {
+        element!(self.latency, "LATENCY", backend)
     }
 
     /// What programs run from user space counted for an instance.

@@ -8,7 +8,7 @@ use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use bytemuck::{Pod, Zeroable};
 use release_common::abi::{
-    Addr6, Backend, Be32, Counters, Explained, Gauge, Meta, PortBits, QuicKey, RING_BLOCK,
+    Addr6, Backend, Be32, Counters, Explained, Gauge, Latency, Meta, PortBits, QuicKey, RING_BLOCK,
     RingBlock, Service, ServiceCounters, Split, UserCounters,
 };
 
@@ -57,6 +57,7 @@ pub struct Maps {
     explained: Array<MapData, Abi<Explained>>,
     pub(super) counters: PerCpuArray<MapData, Abi<Counters>>,
     pub(super) user_counters: Array<MapData, Abi<UserCounters>>,
+    pub(super) latency: Array<MapData, Abi<Latency>>,
     pub(super) service_counters: PerCpuArray<MapData, Abi<ServiceCounters>>,
     pub(super) gauges: Array<MapData, Abi<Gauge>>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
@@ -97,6 +98,7 @@ impl Maps {
             explained: typed(bpffs, "EXPLAINED", Map::Array)?,
             counters: typed(bpffs, "COUNTERS", Map::PerCpuArray)?,
             user_counters: typed(bpffs, "USER_COUNTERS", Map::Array)?,
+            latency: typed(bpffs, "LATENCY", Map::Array)?,
             service_counters: typed(bpffs, "SERVICE_COUNTERS", Map::PerCpuArray)?,
             gauges: typed(bpffs, "GAUGES", Map::Array)?,
             reasons: typed(bpffs, "REASONS", Map::PerCpuArray)?,

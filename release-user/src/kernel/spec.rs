@@ -3,9 +3,9 @@
 
 use release_common::abi::{
     Addr6, Backend, BackendRef, Be32, Counters, Embryo, Endpoint, Explained, Flow, FlowKey,
-    FragmentKey, FragmentOf, FrontendRef, Gauge, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES, Meta,
-    NextHop, PortBits, QuicKey, RuleKey, Service, ServiceCounters, Session, SessionKey, SnatKey,
-    SnatOwner, UserCounters,
+    FragmentKey, FragmentOf, FrontendRef, Gauge, Latency, MAX_BACKENDS, MAX_RINGS, MAX_SERVICES,
+    Meta, NextHop, PortBits, QuicKey, RuleKey, Service, ServiceCounters, Session, SessionKey,
+    SnatKey, SnatOwner, UserCounters,
 };
 use release_common::reason::Reason;
 
@@ -72,6 +72,7 @@ pub const SPECS: &[MapSpec] = &[
     sized::<SessionKey, Session>("SESSIONS", "client sessions"),
     spec::<u32, Counters>("COUNTERS", MAX_BACKENDS, "counters by instance, per CPU"),
     spec::<u32, UserCounters>("USER_COUNTERS", MAX_BACKENDS, "expired and forced by instance"),
+    spec::<u32, Latency>("LATENCY", MAX_BACKENDS, "how long instances took, in histograms"),
     spec::<u32, ServiceCounters>("SERVICE_COUNTERS", MAX_SERVICES, "new flows refused, per CPU"),
     spec::<u32, Gauge>("GAUGES", MAX_SERVICES + 2, "live flows by service; last: table entries"),
     spec::<u32, Gauge>("RATES", MAX_SERVICES, "when the next new flow of a service is in time"),

@@ -4,18 +4,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use release_common::measure::{BUCKETS, begin_of};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Judgement;
 use super::plan::Analysis;
 
-/// Buckets of a histogram for each doubling: a value is told to a fifth.
-const PARTS: usize = 4;
-/// Number of buckets: from a microsecond to two minutes.
-pub const BUCKETS: usize = 27 * PARTS;
-
-/// How often something took how long. Bucket `4n + p` counts what took at least
-/// `2^n (1 + p/4)` microseconds and less than what the next one begins with.
+/// How often something took how long, in buckets of [`release_common::measure`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Histogram(pub Vec<u64>);
 
@@ -23,12 +18,6 @@ impl Default for Histogram {
     fn default() -> Self {
         Self(vec![0; BUCKETS])
     }
-}
-
-/// Where a bucket ends.
-fn end(bucket: usize) -> Duration {
-    let (octave, part) = (bucket / PARTS, bucket % PARTS);
-    Duration::from_nanos(((1000 << octave) / PARTS * (PARTS + part + 1)) as u64)
 }
 
 impl Histogram {
@@ -48,7 +37,7 @@ impl Histogram {
             seen += count;
             seen >= wanted && seen > 0
         })?;
-        Some(end(bucket))
+        Some(Duration::from_nanos(begin_of(bucket + 1)))
     }
 
     /// What came in since `before`.
@@ -56,6 +45,12 @@ impl Histogram {
     pub fn since(&self, before: &Self) -> Self {
         let counts = self.0.iter().zip(&before.0);
         Self(counts.map(|(count, before)| count.saturating_sub(*before)).collect())
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one + other).collect())
     }
 }
 
@@ -70,6 +65,8 @@ pub struct Measured {
     pub opened: u64,
     /// Flows that it reset.
     pub resets: u64,
+    /// Flows that their clients reset.
+    pub client_resets: u64,
     /// Segments with data, both ways.
     pub segments: u64,
     /// Of those, sent again.
@@ -78,6 +75,39 @@ pub struct Measured {
     pub connect: Histogram,
     /// From the request's first byte to the answer's.
     pub first_byte: Histogram,
+}
+
+impl Measured {
+    /// What was measured since `before`. A count that is smaller now began anew, and says nothing.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        self.with(before, u64::saturating_sub, Histogram::since)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.with(other, u64::saturating_add, Histogram::plus)
+    }
+
+    fn with(
+        &self,
+        other: &Self,
+        counts: fn(u64, u64) -> u64,
+        histograms: fn(&Histogram, &Histogram) -> Histogram,
+    ) -> Self {
+        Self {
+            syns: counts(self.syns, other.syns),
+            syn_failures: counts(self.syn_failures, other.syn_failures),
+            opened: counts(self.opened, other.opened),
+            resets: counts(self.resets, other.resets),
+            client_resets: counts(self.client_resets, other.client_resets),
+            segments: counts(self.segments, other.segments),
+            retransmits: counts(self.retransmits, other.retransmits),
+            connect: histograms(&self.connect, &other.connect),
+            first_byte: histograms(&self.first_byte, &other.first_byte),
+        }
+    }
 }
 
 /// Something compared with its limit.
@@ -251,5 +281,16 @@ mod tests {
         assert_eq!(histogram.percentile(100), Some(Duration::from_micros(4)));
         let more = Histogram(histogram.0.iter().map(|count| count * 2).collect());
         assert_eq!(more.since(&histogram), histogram);
+        assert_eq!(histogram.plus(&histogram), more);
+    }
+
+    #[test]
+    fn windows_add_up() {
+        let first = Measured { resets: 3, client_resets: 4, ..measured(100, 7) };
+        let second = Measured { syn_failures: 5, retransmits: 6, ..measured(20, 9) };
+        let both = first.plus(&second);
+        assert_eq!((both.since(&first), both.since(&second)), (second.clone(), first));
+        // An instance's id went to another.
+        assert_eq!(second.since(&both), Measured::default());
     }
 }

@@ -9,6 +9,7 @@ use bytemuck::bytes_of;
 use release_common::abi::{
     Addr6, Be32, Counters, Embryo, Flow, Meta, ServiceCounters, Session, SessionKey, SessionWord,
 };
+use release_common::pipeline::Timed;
 use release_tests::cases::{Run, Runner, Setting, Verdict};
 use release_tests::model::{Key, Scene, Tally};
 use release_user::kernel::At;
@@ -96,6 +97,14 @@ impl Runner for KernelRunner<'_, '_> {
 
     fn counters(&mut self, backend: u32) -> Counters {
         self.with(|kernel| Ok(kernel.state()?.counters(backend)))
+    }
+
+    fn timed(&mut self, backend: u32, what: Timed) -> u64 {
+        let latency = self.with(|kernel| Ok(kernel.state()?.latency(backend)));
+        match what {
+            Timed::Connect => latency.connect.iter().sum(),
+            Timed::FirstByte => latency.first_byte.iter().sum(),
+        }
     }
 
     fn refusals(&mut self) -> ServiceCounters {

@@ -7,8 +7,8 @@ use anyhow::Result;
 use bytemuck::{AnyBitPattern, pod_read_unaligned};
 use release_common::abi::{Addr6, Be32};
 use release_common::abi::{
-    Counters, Embryo, Flow, FragmentOf, GAUGE_ENTRIES, ServiceCounters, Session, SessionWord,
-    SnatOwner, opened_at,
+    Counters, Embryo, Flow, FragmentOf, GAUGE_ENTRIES, Latency, ServiceCounters, Session,
+    SessionWord, SnatOwner, opened_at,
 };
 use release_common::reason::Reason;
 use release_common::tcp::word::{FlowWord, Phase};
@@ -38,6 +38,7 @@ pub const SESSIONS: usize = 8;
 pub struct Tables {
     tables: Vec<Raw>,
     counters: Raw,
+    latency: Raw,
     reasons: Raw,
     gauges: Raw,
     rates: Raw,
@@ -50,6 +51,7 @@ pub struct Tables {
 pub struct State {
     tables: Vec<Entries>,
     counters: Vec<u8>,
+    latency: Vec<u8>,
     reasons: Vec<u8>,
     /// Live flows of the service; entries of both flow tables.
     gauges: [u64; 3],
@@ -64,6 +66,7 @@ impl Tables {
         Ok(Self {
             tables: TABLES.into_iter().map(open).collect::<Result<_>>()?,
             counters: open("COUNTERS")?,
+            latency: open("LATENCY")?,
             reasons: open("REASONS")?,
             gauges: open("GAUGES")?,
             rates: open("RATES")?,
@@ -78,6 +81,7 @@ impl Tables {
         Ok(State {
             tables: self.tables.iter().map(Raw::entries).collect::<Result<_>>()?,
             counters: self.counters.first(ids as usize)?,
+            latency: self.latency.first(ids as usize)?,
             reasons: self.reasons.first(Reason::COUNT)?,
             gauges: [gauge(service)?, gauge(GAUGE_ENTRIES)?, gauge(GAUGE_ENTRIES + 1)?],
             rate: self.rates.at(service)?,
@@ -89,7 +93,10 @@ impl Tables {
     /// Empties the tables, and what is counted for a service and its instances.
     pub fn clear(&self, service: u32, ids: impl IntoIterator<Item = u32>) -> Result<()> {
         self.tables.iter().try_for_each(Raw::clear)?;
-        ids.into_iter().try_for_each(|id| self.counters.reset(id))?;
+        ids.into_iter().try_for_each(|id| {
+            self.latency.reset(id)?;
+            self.counters.reset(id)
+        })?;
         self.gauges.reset(service)?;
         self.gauges.reset(GAUGE_ENTRIES)?;
         self.gauges.reset(GAUGE_ENTRIES + 1)?;
@@ -198,6 +205,12 @@ impl State {
         Counters { last_packet: last, ..bytemuck::cast(all) }
     }
 
+    /// How long an instance took.
+    pub fn latency(&self, id: u32) -> Latency {
+        let size = size_of::<Latency>();
+        pod_read_unaligned(&self.latency[id as usize * size..][..size])
+    }
+
     /// New flows that the service refused, summed over CPUs.
     pub fn refusals(&self) -> ServiceCounters {
         let mut all = [0_u64; ServiceCounters::FIELDS];
@@ -228,6 +241,7 @@ impl State {
         let tables = tables.filter(|((a, b), _)| a != b).map(|(_, name)| name);
         let arrays = [
             ("COUNTERS", self.counters == other.counters),
+            ("LATENCY", self.latency == other.latency),
             ("REASONS", self.reasons == other.reasons),
             ("GAUGES", self.gauges == other.gauges),
             ("RATES", self.rate == other.rate),

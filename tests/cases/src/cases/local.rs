@@ -7,9 +7,10 @@ use release_common::pipeline::Counter::{
 };
 use release_common::reason::Reason;
 
+use super::script::Measure::{Connects, FirstBytes, Segments};
 use super::script::{
     C, Case, EmbryoIs, FlowIs, Packet, S, Setting, Step, Want, Way, client, close, counts,
-    datagram, open, packets, response, server, shift,
+    datagram, measures, open, packets, response, server, shift,
 };
 use crate::frames::flags;
 use crate::model::Scene;
@@ -42,6 +43,7 @@ pub fn cases() -> Vec<Case> {
                 packets([client(ACK, C + 101, S + 1461)]),
                 flow(FlowIs::Live),
                 counts([(Placed, 1), (Opened, 1)]),
+                measures([(Connects, 1), (FirstBytes, 1), (Segments, 2)]),
             ],
         ),
         case(

@@ -14,6 +14,7 @@ mod icmp;
 mod lifecycle;
 mod limits;
 mod local;
+mod measure;
 mod one_way;
 mod placement;
 mod quic;
@@ -30,7 +31,9 @@ mod variants;
 
 pub use engine::{Report, run_case, say};
 pub use runner::{ModelRunner, Run, Runner};
-pub use script::{Case, EmbryoIs, FlowIs, Icmp, Packet, Setting, Step, Verdict, Want, Way};
+pub use script::{
+    Case, EmbryoIs, FlowIs, Icmp, Measure, Packet, Setting, Step, Verdict, Want, Way,
+};
 use variants::{ALL, BOTH, in_variants};
 
 /// All cases.
@@ -42,6 +45,7 @@ pub fn all() -> Vec<Case> {
         reset::cases(),
         failover::cases(),
         rewrite::cases(),
+        measure::cases(),
     ];
     // Those whose frames are parsed and rewritten in ways of their own.
     let frames = [udp::cases(), snat::cases(), one_way::cases(), icmp::cases(), fragment::cases()];

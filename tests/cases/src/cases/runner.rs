@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use release_common::abi::{Counters, Embryo, Flow, ServiceCounters, SessionWord, backend_state};
-use release_common::pipeline::{Action, Outcome, Route, Tables};
+use release_common::pipeline::{Action, Outcome, Route, Tables, Timed};
 use release_common::reason::Reason;
 
 use super::script::{Setting, Verdict, Way};
@@ -45,6 +45,8 @@ pub trait Runner {
     fn embryo(&mut self, key: &Key) -> Option<Embryo>;
     /// An instance's counters, summed over CPUs.
     fn counters(&mut self, backend: u32) -> Counters;
+    /// How often it was measured how long an instance took.
+    fn timed(&mut self, backend: u32, what: Timed) -> u64;
     /// New flows that the service refused, summed over CPUs.
     fn refusals(&mut self) -> ServiceCounters;
     /// Live flows that a client's session counts.
@@ -137,6 +139,10 @@ impl Runner for ModelRunner {
 
     fn counters(&mut self, backend: u32) -> Counters {
         self.tables.counters(backend)
+    }
+
+    fn timed(&mut self, backend: u32, what: Timed) -> u64 {
+        self.tables.times(backend, what).len() as u64
     }
 
     fn refusals(&mut self) -> ServiceCounters {

@@ -8,7 +8,7 @@ use release_common::abi::{
     FrontendRef, QuicKey, Service, Session, SessionKey, SnatKey, SnatOwner, Split,
 };
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables,
+    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -74,6 +74,7 @@ macro_rules! hand_on {
 impl Tables for Hooked<'_> {
     hand_on! {
         fn now(&self) -> u64;
+        fn nanoseconds(&self) -> u64;
         fn hz(&self) -> u32;
         fn tag(&self) -> u32;
         fn is_frontend_port(&self, port: Be16) -> bool;
@@ -88,6 +89,9 @@ impl Tables for Hooked<'_> {
         fn session(&self, key: &SessionKey) -> Option<Shared<'_, Session>>;
         fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError>;
         fn count(&self, backend: u32, counter: Counter);
+        fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool);
+        fn segment(&self, backend: u32, again: bool);
+        fn took(&self, backend: u32, what: Timed, nanoseconds: u64);
         fn count_refusal(&self, service: u32, refusal: Refusal);
         fn traffic(&self, backend: u32, bytes: u32, now: u64);
         fn live_flows(&self, service: u32) -> u64;

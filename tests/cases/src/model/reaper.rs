@@ -114,7 +114,9 @@ impl ModelTables {
         A::of(self).embryos.remove(key);
         if !ended {
             let mut counters = self.user_counters.borrow_mut();
-            counters.entry(backend).or_default().embryos_expired += 1;
+            let counters = counters.entry(backend).or_default();
+            counters.embryos_expired += 1;
+            counters.unanswered += u64::from(word.waits());
         }
         true
     }

@@ -12,8 +12,8 @@ use release_common::abi::{
 };
 use release_common::packet::{Ip, SliceFrame, link};
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Outcome, Refusal, Roads, Route, Tables, process,
-    process_egress,
+    Counter, FamilyTables, Insert, InsertError, Outcome, Refusal, Roads, Route, Tables, Timed,
+    process, process_egress,
 };
 use release_common::placement::FlowHash;
 use release_common::reason::Reason;
@@ -139,6 +139,7 @@ pub struct ModelTables {
     pub sessions: Slab<SessionKey, Session>,
     pub(super) counters: RefCell<HashMap<u32, Counters>>,
     pub(super) user_counters: RefCell<HashMap<u32, UserCounters>>,
+    took: RefCell<HashMap<(u32, usize), Vec<u64>>>,
     refusals: RefCell<ServiceCounters>,
     pub(super) gauge: Cell<i64>,
     rate: Cell<u64>,
@@ -170,6 +171,7 @@ impl ModelTables {
             sessions: Slab::new(embryos, WhenFull::Refuse),
             counters: RefCell::default(),
             user_counters: RefCell::default(),
+            took: RefCell::default(),
             refusals: RefCell::default(),
             gauge: Cell::new(0),
             rate: Cell::new(0),
@@ -247,6 +249,11 @@ impl ModelTables {
         self.user_counters.borrow().get(&backend).copied().unwrap_or_default()
     }
 
+    /// How long an instance took, in nanoseconds, each time that it was measured.
+    pub fn times(&self, backend: u32, what: Timed) -> Vec<u64> {
+        self.took.borrow().get(&(backend, what as usize)).cloned().unwrap_or_default()
+    }
+
     /// New flows refused.
     pub fn refusals(&self) -> ServiceCounters {
         *self.refusals.borrow()
@@ -309,6 +316,9 @@ impl Tables for ModelTables {
     fn now(&self) -> u64 {
         self.clock.get()
     }
+    fn nanoseconds(&self) -> u64 {
+        self.clock.get() * (1_000_000_000 / u64::from(HZ))
+    }
     fn hz(&self) -> u32 {
         HZ
     }
@@ -355,10 +365,23 @@ impl Tables for ModelTables {
         self.sessions.insert(key, session, Insert::New)
     }
     fn count(&self, backend: u32, counter: Counter) {
+        self.count_both(backend, counter, counter, false);
+    }
+    fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool) {
         let mut counters = self.counters.borrow_mut();
         let fields: &mut [u64; Counters::FIELDS] =
             bytemuck::cast_mut(counters.entry(backend).or_default());
         fields[counter as usize] += 1;
+        fields[beside as usize] += u64::from(counts);
+    }
+    fn segment(&self, backend: u32, again: bool) {
+        let mut counters = self.counters.borrow_mut();
+        let counters = counters.entry(backend).or_default();
+        counters.segments += 1;
+        counters.retransmits += u64::from(again);
+    }
+    fn took(&self, backend: u32, what: Timed, nanoseconds: u64) {
+        self.took.borrow_mut().entry((backend, what as usize)).or_default().push(nanoseconds);
     }
     fn count_refusal(&self, _service: u32, refusal: Refusal) {
         let mut refusals = self.refusals.borrow_mut();
@@ -379,7 +402,7 @@ impl Tables for ModelTables {
         self.gauge.replace(self.gauge.get() + change) as u64
     }
     fn within_rate(&self, _service: u32, interval: u32, burst: u32) -> bool {
-        let now = self.clock.get() * (1_000_000_000 / u64::from(HZ));
+        let now = self.nanoseconds();
         let due = self.rate.get().max(now);
         if due - now > u64::from(burst) {
             return false;

@@ -6,7 +6,19 @@ use release_common::abi::{Counters, ServiceCounters};
 use release_common::reason::Reason;
 
 use super::super::runner::Run;
-use super::super::script::Verdict;
+use super::super::script::{Measure, Verdict};
+
+/// All that is measured.
+pub(super) const MEASURES: [Measure; 8] = [
+    Measure::Connects,
+    Measure::FirstBytes,
+    Measure::Unmeasured,
+    Measure::SynsRefused,
+    Measure::ClientResets,
+    Measure::ServerResets,
+    Measure::Segments,
+    Measure::Retransmits,
+];
 
 pub(super) fn untouched(run: &Run, frame: &[u8], reason: Reason) -> Result<(), String> {
     outcome(run, Verdict::Pass, reason)?;

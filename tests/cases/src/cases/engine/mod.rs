@@ -11,11 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use compare::{outcome, same, untouched};
 use release_common::abi::{Counters, ServiceCounters};
-use release_common::pipeline::{Counter, Refusal};
+use release_common::pipeline::{Counter, Refusal, Timed};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
 use super::runner::Runner;
-use super::script::{Case, EmbryoIs, FlowIs, Setting, Step, Verdict, Want};
+use super::script::{Case, EmbryoIs, FlowIs, Measure, Setting, Step, Verdict, Want};
 use crate::model::scene::Instance;
 use crate::model::{Key, Scene};
 
@@ -167,6 +167,13 @@ impl Play<'_> {
                 let is = bytemuck::cast(self.runner.refusals());
                 same("refusals", &compare::refusals(&is), &compare::refusals(&all))
             }
+            Step::Measures(want) => {
+                let wanted = |measure: &Measure| {
+                    want.iter().find(|(of, _)| of == measure).map_or(0, |(_, count)| *count)
+                };
+                let wanted = compare::MEASURES.map(|measure| (measure, wanted(&measure)));
+                same("measured", &self.measured(), &wanted)
+            }
             Step::Session(connection, want) => {
                 let is = self.runner.session(self.scene.client_socket(*connection).ip());
                 same("live flows of the session", &is, want)
@@ -195,6 +202,25 @@ impl Play<'_> {
         let created = count(Counter::Placed) + count(Counter::Trials);
         let gone = begun + count(Counter::EmbryosEnded) + tally.evicted;
         same("embryos conserved", &created, &(gone + tally.embryos))
+    }
+
+    fn measured(&mut self) -> [(Measure, u64); compare::MEASURES.len()] {
+        let all: Counters = bytemuck::cast(self.sum());
+        let ids: Vec<u32> = self.scene.instances().map(|instance| instance.id).collect();
+        let mut timed = |what| ids.iter().map(|&id| self.runner.timed(id, what)).sum();
+        compare::MEASURES.map(|measure| {
+            let count = match measure {
+                Measure::Connects => timed(Timed::Connect),
+                Measure::FirstBytes => timed(Timed::FirstByte),
+                Measure::Unmeasured => all.unmeasured,
+                Measure::SynsRefused => all.syns_refused,
+                Measure::ClientResets => all.client_resets,
+                Measure::ServerResets => all.server_resets,
+                Measure::Segments => all.segments,
+                Measure::Retransmits => all.retransmits,
+            };
+            (measure, count)
+        })
     }
 
     fn sum(&mut self) -> [u64; Counters::FIELDS] {

@@ -83,12 +83,35 @@ pub enum Step {
     Counts(Vec<(Counter, u64)>),
     /// All new flows refused so far; those not named are 0.
     Refusals(Vec<(Refusal, u64)>),
+    /// All that was measured so far over all instances; what is not named is 0.
+    Measures(Vec<(Measure, u64)>),
     /// Live flows that the session of connection `.0`'s client counts, if there is one.
     Session(usize, Option<u32>),
     /// Connections whose packets go to one instance.
     Same(usize, usize),
     /// Connections whose packets do not.
     Apart(usize, usize),
+}
+
+/// What is measured of instances, and how often.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measure {
+    /// From SYN to SYN-ACK.
+    Connects,
+    /// From a request's first byte to the answer's.
+    FirstBytes,
+    /// Flows that are not.
+    Unmeasured,
+    /// SYNs answered by RST.
+    SynsRefused,
+    /// Flows reset by their client.
+    ClientResets,
+    /// Flows reset by their instance.
+    ServerResets,
+    /// Segments with data.
+    Segments,
+    /// Of those, sent again.
+    Retransmits,
 }
 
 /// Surroundings that a case changes. A runner that cannot says so.
@@ -187,6 +210,11 @@ pub fn packets<const N: usize>(packets: [Packet; N]) -> Vec<Step> {
 /// What was counted.
 pub fn counts<const N: usize>(counts: [(Counter, u64); N]) -> Vec<Step> {
     vec![Step::Counts(counts.to_vec())]
+}
+
+/// What was measured.
+pub fn measures<const N: usize>(measures: [(Measure, u64); N]) -> Vec<Step> {
+    vec![Step::Measures(measures.to_vec())]
 }
 
 /// A whole handshake of connection `connection` with version `version`, counted as placed and
