@@ -176,7 +176,11 @@ fn bad_input_exits_2_and_says_why() {
     for (line, part) in [
         ("", "Usage"),
         ("statsu", "similar subcommand exists: 'status'"),
-        ("release start", "unrecognized subcommand 'release'"),
+        ("release", "Usage"),
+        ("release start", "<SERVICE>"),
+        ("release start web --weight 5", "unexpected argument '--weight'"),
+        ("release wait web --timeout 5", "(as in 500ms, 30s, 5m, 1h 30m)"),
+        ("release abort", "<RELEASE>"),
         ("instance register", "required arguments"),
         ("instance register web v2 10.0.0.3", "invalid socket address"),
         ("instance register web v/2 10.0.0.3:80", "\"v/2\" is not a name"),
