@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | lint`. One module each.
+//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | soak | lint`. One module each.
 
 mod audit;
 mod build;
@@ -7,6 +7,7 @@ mod demo;
 mod fuzz;
 mod lint;
 mod setup;
+mod soak;
 mod spdx;
 mod test;
 mod toolchain;
@@ -55,6 +56,8 @@ enum Command {
     Vm(vm::Args),
     /// Show a release under live traffic, in network namespaces of its own (needs root)
     Demo(demo::Args),
+    /// Make a hundred releases in a row under load: no client may notice any (needs root)
+    Soak(soak::Args),
     /// Check formatting, clippy (host and BPF target), documentation and dependencies
     Lint,
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Lint => lint::run(),
     };
     match result {

@@ -20,9 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Where each instance's window began, with the counts at that time, by its index in the maps.
 #[derive(Default)]
 pub struct Traffic {
-    windows: HashMap<u32, (Instant, InstanceCounters)>,
+    windows: HashMap<u32, Begun>,
     /// Those that traffic speaks against, and that stay since nobody else is left.
     spared: HashSet<u32>,
+}
+
+/// When a window began, and what was counted then.
+struct Begun {
+    at: Instant,
+    counters: InstanceCounters,
+    /// Connections that the instance itself had reset.
+    resets: u64,
 }
 
 /// A window that is over.
@@ -89,20 +97,27 @@ impl Daemon {
     ) -> Result<Option<Over>, ApiError> {
         let now = Instant::now();
         let begun = traffic.windows.get(&at.backend);
-        let length = begun.map_or(Duration::ZERO, |(began, _)| now.duration_since(*began));
+        let length = begun.map_or(Duration::ZERO, |begun| now.duration_since(begun.at));
         if begun.is_some() && length < plan.every {
             return Ok(None);
         }
         let counters = Totals::read(&self.reader, &[at.backend])?.counters;
-        let before = traffic.windows.insert(at.backend, (now, counters));
-        let since = |before: InstanceCounters| Window {
-            answered: counters.opened.saturating_sub(before.opened),
-            refused: counters.refused.saturating_sub(before.refused),
-            unanswered: 0,
-            finished: counters.closed_fin.saturating_sub(before.closed_fin),
-            reset: counters.closed_rst.saturating_sub(before.closed_rst),
+        let resets = self.measured(&[at.backend])?.resets;
+        let before = traffic.windows.insert(at.backend, Begun { at: now, counters, resets });
+        let ended = |counters: InstanceCounters| counters.closed_fin + counters.closed_rst;
+        let since = |before: Begun| {
+            let reset = resets.saturating_sub(before.resets);
+            let ended = ended(counters).saturating_sub(ended(before.counters));
+            Window {
+                answered: counters.opened.saturating_sub(before.counters.opened),
+                refused: counters.refused.saturating_sub(before.counters.refused),
+                unanswered: 0,
+                // Clients may end theirs as they like.
+                finished: ended.saturating_sub(reset),
+                reset,
+            }
         };
-        Ok(before.map(|(_, before)| Over { at, plan, length, counted: since(before) }))
+        Ok(before.map(|before| Over { at, plan, length, counted: since(before) }))
     }
 
     /// SYNs that got no answer are in no counter: they stay among the handshakes for a while. Each
