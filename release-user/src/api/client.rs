@@ -151,9 +151,11 @@ impl Client {
         self.get("releases", &[("service", query.service.as_deref()), ("all", all)]).await
     }
 
-    /// One release with all that happened: by its number, or the newest of a service.
-    pub async fn release(&self, release: &str) -> Result<ReleaseShow> {
-        self.get("release", &[("release", Some(release))]).await
+    /// One release with all that happened, but for the first `skip` lines: by its number, or the
+    /// newest of a service.
+    pub async fn release(&self, release: &str, skip: usize) -> Result<ReleaseShow> {
+        let skip = skip.to_string();
+        self.get("release", &[("release", Some(release)), ("skip", Some(&skip))]).await
     }
 
     /// Pauses a release, gives it up, and so on.

@@ -70,6 +70,9 @@ pub struct ReleaseQuery {
 pub struct ReleaseId {
     /// Its number, or the name of a service: its newest release.
     pub release: String,
+    /// Lines of its timeline that are known already.
+    #[serde(default)]
+    pub skip: usize,
 }
 
 /// Body of `release pause` and the like.

@@ -38,7 +38,7 @@ pub(super) async fn release(context: &mut Context, command: Release) -> Ended {
             say(context, order(release, Command::Abort(reason))).await
         }
         Release::Rollback { release, wait: waits } => {
-            let started = context.client.roll_back(&ReleaseId { release }).await?;
+            let started = context.client.roll_back(&ReleaseId { release, skip: 0 }).await?;
             begun(context, started, waits).await
         }
     }
@@ -85,7 +85,7 @@ async fn list(context: &mut Context, service: Option<String>, all: bool) -> Ende
 }
 
 async fn show(context: &mut Context, release: &str) -> Ended {
-    let show = context.client.release(release).await?;
+    let show = context.client.release(release, 0).await?;
     context.out.value(&show, |show, _| show_text(show))?;
     Ok(DONE)
 }
@@ -109,7 +109,7 @@ async fn wait(context: &mut Context, release: &str, timeout: Option<Duration>) -
     let code = ended.line.exit_code;
     match context.out.format {
         Output::Text => context.out.text(&line_text(&ended.line))?,
-        _ => context.out.value(&ended, |_, _| String::new())?,
+        _ => context.out.value(&ended.line, |_, _| String::new())?,
     }
     match code {
         Some(code) => Ok(code),
@@ -132,17 +132,17 @@ async fn until_over(
     // A service's newest may be another one later.
     let mut release = release.to_owned();
     loop {
-        match context.client.release(&release).await {
+        match context.client.release(&release, told).await {
             Ok(show) => {
                 release = show.line.id.to_string();
                 answered = Some(Instant::now());
-                for entry in show.history.iter().skip(told) {
+                for entry in &show.history {
                     if !matches!(entry.kind.as_str(), "baseline" | "judgement") {
                         progress.clear();
                         to_stderr(&format!("{}  {}: {}\n", entry.at, entry.kind, entry.text));
                     }
                 }
-                told = show.history.len();
+                told += show.history.len();
                 let up = deadline.is_some_and(|deadline| Instant::now() >= deadline);
                 if show.line.exit_code.is_some() || up {
                     return Ok(show);

@@ -110,7 +110,7 @@ impl Api for Daemon {
     }
 
     async fn show_release(&self, which: ReleaseId) -> Result<ReleaseShow, ApiError> {
-        self.release_show(&which.release)
+        self.release_show(&which.release, which.skip)
     }
 
     async fn order_release(&self, request: OrderRequest) -> Result<ReleaseLine, ApiError> {

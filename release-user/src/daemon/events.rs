@@ -47,7 +47,9 @@ impl EventHub {
             let of = service.map(|service| format!("{service}: ")).unwrap_or_default();
             log::warn!("{of}{}", line.message);
         } else if !kind.starts_with("flow-") {
-            log::info!("{kind}: {}", line.message);
+            let place: Vec<&str> = [service, target].into_iter().flatten().collect();
+            let of = if place.is_empty() { String::new() } else { format!(" {}", place.join(" ")) };
+            log::info!("{kind}{of}: {}", line.message);
         }
         if kept.1.len() == KEPT {
             kept.1.pop_front();

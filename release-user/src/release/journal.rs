@@ -77,8 +77,12 @@ pub trait Journal {
     fn release(&self, id: u64) -> Result<Option<Release>, StoreError>;
     /// Releases, of one service or all, the newest first.
     fn releases(&self, service: Option<&str>) -> Result<Vec<Release>, StoreError>;
-    /// What happened to one, the first first.
-    fn timeline(&self, release: u64) -> Result<Vec<Entry>, StoreError>;
+    /// What happened to one, the first first, without the first `skip`.
+    fn timeline(&self, release: u64, skip: usize) -> Result<Vec<Entry>, StoreError>;
+    /// When the first and the last of that happened.
+    fn span(&self, release: u64) -> Result<Option<(String, String)>, StoreError>;
+    /// The last of one kind.
+    fn last_entry(&self, release: u64, kind: &str) -> Result<Option<Entry>, StoreError>;
     /// Writes down that a hook is about to be run. Returns the number of the run.
     fn begin_hook(&mut self, run: &HookRun) -> Result<u64, StoreError>;
     /// Replaces what is known of a run.

@@ -93,9 +93,28 @@ impl Journal for SqliteStore {
         self.documents(query, params![service])
     }
 
-    fn timeline(&self, release: u64) -> Result<Vec<Entry>, StoreError> {
-        let query = "SELECT document FROM release_entry WHERE release = ?1 ORDER BY id";
-        self.documents(query, params![release])
+    fn timeline(&self, release: u64, skip: usize) -> Result<Vec<Entry>, StoreError> {
+        let query = "SELECT document FROM release_entry WHERE release = ?1 ORDER BY id
+                     LIMIT -1 OFFSET ?2";
+        self.documents(query, params![release, skip as u64])
+    }
+
+    fn span(&self, release: u64) -> Result<Option<(String, String)>, StoreError> {
+        let one = |order: &str| {
+            let query = format!(
+                "SELECT document FROM release_entry WHERE release = ?1 ORDER BY id {order} LIMIT 1"
+            );
+            self.documents::<Entry>(&query, params![release])
+        };
+        let (first, last) = (one("ASC")?.pop(), one("DESC")?.pop());
+        Ok(first.zip(last).map(|(first, last)| (first.at, last.at)))
+    }
+
+    fn last_entry(&self, release: u64, kind: &str) -> Result<Option<Entry>, StoreError> {
+        let query = "SELECT document FROM release_entry
+                     WHERE release = ?1 AND json_extract(document, '$.kind') = ?2
+                     ORDER BY id DESC LIMIT 1";
+        Ok(self.documents(query, params![release, kind])?.pop())
     }
 
     fn begin_hook(&mut self, run: &HookRun) -> Result<u64, StoreError> {
@@ -185,7 +204,7 @@ mod tests {
         let store = SqliteStore::open(folder.path()).unwrap();
         assert_eq!(store.release(begun.id).unwrap(), Some(staging));
         assert_eq!(store.release(99).unwrap(), None);
-        let texts = store.timeline(begun.id).unwrap().into_iter().map(|entry| entry.text);
+        let texts = store.timeline(begun.id, 0).unwrap().into_iter().map(|entry| entry.text);
         assert_eq!(texts.collect::<Vec<_>>(), ["began", "staging", "more"]);
         assert_eq!(store.hook_runs(begun.id).unwrap(), [run]);
     }

@@ -17,10 +17,10 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// As its timeline left it.
-    pub fn of(timeline: &[Entry]) -> Self {
-        let last = timeline.iter().rfind(|entry| entry.kind.starts_with("alarm"));
-        let raised = last.filter(|entry| entry.kind == "alarm").map(|entry| entry.text.clone());
+    /// As the last lines about it left it.
+    pub fn left(raised: Option<Entry>, cleared: Option<Entry>) -> Self {
+        let cleared = cleared.map(|entry| entry.at).unwrap_or_default();
+        let raised = raised.filter(|entry| entry.at > cleared).map(|entry| entry.text);
         Self { raised, unwritten: false }
     }
 

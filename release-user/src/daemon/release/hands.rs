@@ -38,12 +38,13 @@ impl Hands {
         release: &Release,
     ) -> (Arc<Self>, impl Future<Output = ()> + use<>) {
         let (events, mut coming) = mpsc::unbounded_channel::<(Release, Entry)>();
-        let timeline = daemon.journal().timeline(release.id).unwrap_or_default();
+        let last = |kind| daemon.journal().last_entry(release.id, kind).ok().flatten();
+        let alarm = Alarm::left(last("alarm"), last("alarm-cleared"));
         let hands = Arc::new(Self {
             daemon,
             id: release.id,
             service: release.service.clone(),
-            alarm: Mutex::new(Alarm::of(&timeline)),
+            alarm: Mutex::new(alarm),
             events: Mutex::new(Some(events)),
         });
         let teller = Arc::clone(&hands);
@@ -128,9 +129,9 @@ impl Hands {
             let configured = service.and_then(|service| service.version(version));
             configured.map(|version| version.meta().clone()).unwrap_or_default()
         };
-        let addr = instance
-            .and_then(|id| find(state.as_ref()?, id))
-            .map(|instance| instance.addr.to_string());
+        let found = instance.and_then(|id| find(state.as_ref()?, id));
+        let addr = found.map(|instance| instance.addr.to_string());
+        let of_instance = found.and_then(|i| i.registered.as_ref()).map(|r| r.meta.clone());
         let ids = by.map(Proof::receipts).unwrap_or_default();
         let all = self.receipts().await.unwrap_or_default();
         let receipts: Vec<&Receipt> = all.iter().filter(|one| ids.contains(&one.id)).collect();
@@ -162,7 +163,9 @@ impl Hands {
             },
             "point": point.name(),
             "version": version,
-            "instance": instance.map(|id| json!({ "id": id, "addr": addr })),
+            "instance": instance.map(|id| {
+                json!({ "id": id, "addr": addr, "meta": of_instance.unwrap_or_default() })
+            }),
             "meta": meta,
             "data": release.data,
             "receipts": receipts,

@@ -72,9 +72,8 @@ impl Hands {
     async fn baseline(&self, release: &Release) -> Result<Baseline, ApiError> {
         let place = release.phase.place();
         let epoch = self.daemon.reader.meta()?.evidence_epoch;
-        let timeline = self.daemon.journal().timeline(self.id)?;
-        let known = timeline.iter().rev().find(|entry| entry.kind == "baseline");
-        let known = known.and_then(|entry| serde_json::from_value(entry.data.clone()).ok());
+        let known = self.daemon.journal().last_entry(self.id, "baseline")?;
+        let known = known.and_then(|entry| serde_json::from_value(entry.data).ok());
         let judges = matches!(release.wanted(), Some(Want::Judge));
         let same = |baseline: &Baseline| {
             let of_this =

@@ -127,7 +127,11 @@ impl Daemon {
             let mut release = release;
             loop {
                 let carried = match hands.on_firm_ground(&release).await {
-                    Ok(next) => carry_out(&hands, next, &mut orders).await,
+                    Ok(next) => {
+                        // Killed before it was raised, if it was.
+                        lock(&hands.alarm).follow(&hands, &next);
+                        carry_out(&hands, next, &mut orders).await
+                    }
                     Err(error) => Err(error),
                 };
                 match carried {

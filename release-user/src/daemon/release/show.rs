@@ -52,17 +52,17 @@ impl Daemon {
         })
     }
 
-    /// One release with all that happened.
+    /// One release with all that happened, without the first `skip` lines.
     ///
     /// # Errors
     /// Usage, or the store's.
-    pub fn release_show(&self, name: &str) -> Result<ReleaseShow, ApiError> {
+    pub fn release_show(&self, name: &str, skip: usize) -> Result<ReleaseShow, ApiError> {
         let release = self.find_release(name, false)?;
         let line = self.release_line(&release)?;
         let journal = self.journal();
         Ok(ReleaseShow {
             line,
-            history: journal.timeline(release.id)?,
+            history: journal.timeline(release.id, skip)?,
             hooks: journal.hook_runs(release.id)?,
             details: release.plan,
             data: release.data,
@@ -85,10 +85,10 @@ impl Daemon {
             }
             _ => None,
         };
-        let ends = self.ends(release.id)?;
+        let span = self.journal().span(release.id)?;
         let over = release.phase.is_over();
         let now = events::now();
-        let (started_at, ended_at) = ends.unwrap_or_else(|| (now.clone(), now));
+        let (started_at, ended_at) = span.unwrap_or_else(|| (now.clone(), now));
         Ok(ReleaseLine {
             schema: SCHEMA,
             id: release.id,
@@ -116,13 +116,6 @@ impl Daemon {
             ended_at: over.then_some(ended_at),
             exit_code: exit_code(&release.phase),
         })
-    }
-
-    /// When the first and the last thing happened to a release.
-    fn ends(&self, id: u64) -> Result<Option<(String, String)>, ApiError> {
-        let timeline = self.journal().timeline(id)?;
-        let ends = timeline.first().zip(timeline.last());
-        Ok(ends.map(|(first, last)| (first.at.clone(), last.at.clone())))
     }
 }
 
