@@ -43,7 +43,12 @@ fn a_webhook_approves() {
 fn without_a_word_it_waits_and_says_so() {
     let topology = Topology::new(&TopologySpec::small()).unwrap();
     let alarms = Webhook::new(&topology, 200);
-    let spec = format!("alarms = {{ webhook = {:?} }}\n", alarms.url);
+    let pager = Hooks::new();
+    let page = format!("cat >> {}; echo $RELEASE_ALARM >&2", pager.path("log").display());
+    let spec = format!(
+        "alarms = {{ webhook = {:?}, argv = [\"/bin/sh\", \"-c\", {page:?}] }}\n",
+        alarms.url
+    );
     let plan = plain(
         "steps = [{ approve = { webhook = \"http://127.0.0.1:9/no\", timeout = \"500ms\" } }]\n",
     );
@@ -67,6 +72,7 @@ fn without_a_word_it_waits_and_says_so() {
     let seen = alarms.seen();
     assert_eq!((&seen[0]["state"], &seen[1]["state"]), (&"raised".into(), &"cleared".into()));
     assert!(seen[0]["message"].as_str().unwrap().contains("nobody has approved"), "{seen:?}");
+    assert_eq!(pager.told(), seen);
     alarms.end(&topology);
 }
 

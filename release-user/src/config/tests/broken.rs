@@ -61,6 +61,36 @@ const FILE_AND_DAEMON: &[Case] = &[
     ),
     // [daemon].
     (
+        "alarms to nobody",
+        "[\"eth0\"]",
+        "[\"eth0\"]\nalarms = {}",
+        &["f.toml:4: daemon.alarms: empty (`webhook`, `argv` or both)"],
+    ),
+    (
+        "alarms by mistake",
+        "[\"eth0\"]",
+        "[\"eth0\"]\nalarms = { webhok = \"http://10.0.0.9/\", argv = [\"page\"], token_file = \"t\" }",
+        &[
+            "f.toml:4: daemon.alarms.webhok: unknown key (did you mean `webhook`?)",
+            "f.toml:4: daemon.alarms.argv: \"page\" is not an absolute path (no shell looks for it)",
+            "f.toml:4: daemon.alarms.token_file: \"t\" is not an absolute path",
+        ],
+    ),
+    (
+        "a webhook of another kind",
+        "[\"eth0\"]",
+        "[\"eth0\"]\nalarms = { webhook = \"https://10.0.0.9/\" }",
+        &[
+            "f.toml:4: daemon.alarms.webhook: \"https://10.0.0.9/\" is not an http:// address (TLS is",
+        ],
+    ),
+    (
+        "a token for nobody",
+        "[\"eth0\"]",
+        "[\"eth0\"]\nalarms = { argv = [\"/bin/page\"], token_file = \"/t\" }",
+        &["f.toml:4: daemon.alarms: `token_file` without `webhook`"],
+    ),
+    (
         "mistyped key",
         "interfaces",
         "interface",

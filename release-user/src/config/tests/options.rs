@@ -37,6 +37,22 @@ fn families_and_protocols() {
 }
 
 #[test]
+fn who_is_told_of_alarms() {
+    let text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\nalarms = { \
+        webhook = \"http://10.0.0.9:8080/a\", token_file = \"/etc/t\", argv = [\"/bin/page\", \"me\"] }\n\
+        [[service]]\nname = \"web\"\nfrontends = [\"192.0.2.10:80/tcp\"]\n\
+        [[service.version]]\nname = \"v1\"\nweight = 1\ninstances = [\"10.0.0.1:80\"]\n";
+    let config = load(text);
+    let alarms = config.daemon().alarms().unwrap();
+    let webhook = alarms.webhook().unwrap();
+    assert_eq!(webhook.url, "http://10.0.0.9:8080/a");
+    assert_eq!(webhook.token.as_deref(), Some(std::path::Path::new("/etc/t")));
+    assert_eq!(alarms.argv().unwrap(), ["/bin/page", "me"]);
+    let plain = load(&service(r#"["192.0.2.10:80/tcp"]"#, "", r#"["10.0.0.11:80"]"#));
+    assert!(plain.daemon().alarms().is_none());
+}
+
+#[test]
 fn where_sockets_are_asked_for() {
     let text = "schema = 1\n[daemon]\ninterfaces = [\"eth0\"]\n\
         agent = { ca = \"/a/ca.pem\", certificate = \"/a/d.pem\", key = \"/a/d.key\" }\n\
