@@ -153,7 +153,12 @@ impl Release {
                 wants.extend(plan.steps.get(*index).into_iter().flat_map(|step| self.step(step)));
                 wants
             }
-            Phase::Promoting => vec![once(Point::Promote), Want::Shift(100)],
+            Phase::Promoting => {
+                let mut wants = vec![once(Point::Promote)];
+                wants.extend(self.end_of_test());
+                wants.push(Want::Shift(100));
+                wants
+            }
             Phase::PreDrain(_) => vec![once(Point::PreDrain)],
             Phase::Draining(part) | Phase::Forcing(part) => {
                 vec![Want::Drain(*part), Want::Idle(*part)]
@@ -178,8 +183,10 @@ impl Release {
                 }
             }
             Phase::Aborting { batch, .. } => {
-                let mut wants = match (plan.strategy, batch) {
-                    (Strategy::SideBySide, _) => vec![Want::Test(Vec::new()), Want::Shift(0)],
+                let mut wants: Vec<Want> = match (plan.strategy, batch) {
+                    (Strategy::SideBySide, _) => {
+                        self.end_of_test().into_iter().chain([Want::Shift(0)]).collect()
+                    }
                     (Strategy::InPlace { .. }, Some(batch)) => vec![Want::Admit(*batch)],
                     (Strategy::InPlace { .. }, None) => Vec::new(),
                 };
@@ -195,6 +202,12 @@ impl Release {
             | Phase::RolledBack { .. }
             | Phase::Reversed => Vec::new(),
         }
+    }
+
+    /// Whoever leaves a step may leave a test.
+    fn end_of_test(&self) -> Option<Want> {
+        let tests = self.plan.steps.iter().any(|step| matches!(step, Step::Test { .. }));
+        tests.then(|| Want::Test(Vec::new()))
     }
 
     fn step(&self, step: &Step) -> Vec<Want> {

@@ -149,7 +149,7 @@ fn judgements_decide() {
     assert_eq!(judged(&holding, little.clone()), holding, "it may come yet");
     assert_eq!(judged(&holding, Judgement::Pass), holding);
     let bad = judged(&holding, Judgement::Fail("5 % reset".to_owned()));
-    assert_eq!(bad.wants()[..2], [Want::Test(Vec::new()), Want::Shift(0)]);
+    assert_eq!(bad.wants()[0], Want::Shift(0));
     let end = holding.after(&Event::Done).unwrap();
     assert!(end.after(&Event::Done).is_err(), "nobody has judged it");
     assert_eq!(judged(&end, Judgement::Pass).state(), "promoting");
@@ -158,6 +158,16 @@ fn judgements_decide() {
     // The step again, with its hold.
     let again = paused.after(&Event::Command(Command::Resume)).unwrap();
     assert_eq!((again.state(), again.done), ("shifting", 0));
+}
+
+/// However a test is left, its clients reach the new version no more by rule.
+#[test]
+fn a_test_that_is_left_is_ended() {
+    let testing = at(plan(Strategy::SideBySide, all_steps(), OnDeadline::Hold), "testing");
+    for command in [Command::Promote, Command::Abort("why".to_owned())] {
+        let left = testing.after(&Event::Command(command)).unwrap();
+        assert!(left.wants().contains(&Want::Test(Vec::new())), "{left:?}");
+    }
 }
 
 #[test]

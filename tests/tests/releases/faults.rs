@@ -70,6 +70,24 @@ fn hooks_that_fail_late_wait_for_somebody() {
     clean(load);
 }
 
+/// One instance too few is live: the release waits, and is given up when it has waited long enough.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_new_version_that_does_not_come_up_is_given_up() {
+    let topology = Topology::new(&TopologySpec::default()).unwrap();
+    let plan = plain("ready = { threshold = 2, timeout = \"1s\" }\n");
+    let _daemon = up(&topology, &plan);
+    let _old = topology.start_servers_of("v1").unwrap();
+    let new = topology.start_servers_of("v2").unwrap();
+    let _one = new.into_iter().next();
+    start(&topology, "plain");
+    let over = state(&topology, "rolled-back");
+    assert_eq!(over["reasons"][0], "not 2 instances were live in time");
+    let live = entries(&over, "live");
+    assert!(live[0].starts_with("1/2 instances live, 2 needed: v2-2: connect"), "{live:?}");
+    assert_eq!(topology.lb.version_status("v2").unwrap()["weight"], 0);
+}
+
 /// The new version dies in the middle of a step.
 #[test]
 #[ignore = "needs root: cargo xtask test"]

@@ -1,7 +1,8 @@
 //! What people and webhooks say to a release.
 
+use release_tests::http;
 use release_tests::scenario::{DEADLINE, eventually};
-use release_tests::topology::{SERVICE, Topology, TopologySpec};
+use release_tests::topology::{FRONTEND, SERVICE, Topology, TopologySpec};
 
 use crate::harness::{
     Hooks, Webhook, clean, entries, load, plain, release, say, start, state, states, up,
@@ -111,6 +112,43 @@ fn it_stays_goes_on_and_is_given_up_as_it_is_told() {
     clean(load);
     let late = lb.refused(&["release", "resume", "1"]).unwrap();
     assert!(late.says(8, &["release 1: is rolled-back"]), "{late:?}");
+}
+
+/// Test clients, and nobody else, reach the new version; neither they nor the warm-up are measured.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_test_reaches_the_new_version_and_leaves_no_trace() {
+    let topology = Topology::new(&TopologySpec { clients: 2, ..TopologySpec::small() }).unwrap();
+    let plan = plain(
+        "steps = [{ warmup = { requests = 30, path = \"/\", concurrency = 4 } }, \
+         { test = { sources = [\"10.1.0.3/32\"], for = \"1h\" } }]\n",
+    );
+    let _daemon = up(&topology, &plan);
+    let lb = &topology.lb;
+    let _servers = topology.start_servers().unwrap();
+    start(&topology, "plain");
+    eventually(DEADLINE, "the test", || {
+        let doing = release(&topology)["doing"].clone();
+        doing == "test for 1h"
+    });
+    assert_eq!(lb.counter("v2-1", "packets").unwrap(), 0, "of the warm-up");
+    let [ordinary, tester] = topology.client_addresses()[..] else { panic!() };
+    let who = |client| {
+        let from = std::net::SocketAddrV4::new(client, 0);
+        let mut stream = topology.client.connect_from(from, FRONTEND, DEADLINE).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        http::request(&mut stream, "/").unwrap()
+    };
+    for _ in 0..20 {
+        assert_eq!((&*who(ordinary).version, &*who(tester).version), ("v1", "v2"));
+    }
+    // The server has seen the warm-up.
+    assert!(who(tester).connection > 30);
+    let measured = lb.version_status("v2").unwrap()["measured"].clone();
+    assert_eq!(measured["segments"], 0, "{measured:#}");
+    lb.releasectl_ok(&["release", "abort", SERVICE]).unwrap();
+    state(&topology, "rolled-back");
+    assert_eq!(who(tester).version, "v1");
 }
 
 #[test]
