@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
 use hyper::{Request, header};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Check;
+use crate::net::http::exchange;
 use crate::release::hook::{self, Call, Outcome};
 use crate::release::phase::Point;
 use crate::release::plan::{Action, Hook};
@@ -36,12 +34,6 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Instance(why) | Self::Ours(why) => f.write_str(why),
         }
-    }
-}
-
-impl Failure {
-    fn http(error: impl std::fmt::Display) -> Self {
-        Self::Instance(format!("HTTP: {error}"))
     }
 }
 
@@ -80,22 +72,9 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
 
 async fn get(address: SocketAddr, path: &str) -> Result<(), Failure> {
     let stream = connect(address).await?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(Failure::http)?;
-    let request = Request::get(path)
-        .header(header::HOST, address.to_string())
-        .header(header::USER_AGENT, concat!("releasectl/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(Failure::http)?;
-    let response = sender.send_request(request);
-    tokio::pin!(response);
-    // An answer may come together with the end of the connection: that end is no failure.
-    let answered = tokio::select! {
-        response = &mut response => response,
-        _ = connection => response.await,
-    };
-    let status = answered.map_err(Failure::http)?.status();
+    let request = Request::get(path).header(header::HOST, address.to_string());
+    let status = exchange(stream, request, Bytes::new()).await;
+    let status = status.map_err(|error| Failure::Instance(error.to_string()))?;
     if status.is_success() || status.is_redirection() {
         Ok(())
     } else {

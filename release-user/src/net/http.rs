@@ -4,15 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Most of an answer that is read, in bytes.
-const MOST: usize = 64 * 1024;
 /// Port of `http` addresses that name none (RFC 9110, section 4.2.1).
 const PORT: u16 = 80;
 
@@ -57,33 +56,40 @@ async fn post(
     let host = uri.host().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(wrong)?;
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((bare, uri.port_u16().unwrap_or(PORT))).await?;
-    let failed = |error: hyper::Error| HttpError::Protocol(error.to_string());
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::post(path)
         .header(header::HOST, uri.authority().map_or(host, |authority| authority.as_str()))
-        .header(header::USER_AGENT, concat!("releasectl/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::CONNECTION, "close");
+        .header(header::CONTENT_TYPE, "application/json");
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    let body = Full::new(Bytes::from(document.to_string()));
-    let request = request.body(body).map_err(|error| HttpError::Protocol(error.to_string()))?;
-    // It drives the exchange, and ends with what is dropped here.
-    let driver = tokio::spawn(connection);
-    let answer = sender.send_request(request).await.map_err(failed);
-    let status = match answer {
-        Ok(answer) => {
-            let (parts, body) = answer.into_parts();
-            // Who is cut off while it answers may not know that it did.
-            let _ = Limited::new(body, MOST).collect().await;
-            Ok(parts.status)
-        }
-        Err(error) => Err(error),
+    exchange(stream, request, document.to_string().into()).await
+}
+
+/// Sends a request on a connection of its own, and returns the answer's status.
+///
+/// # Errors
+/// [`HttpError::Protocol`].
+pub async fn exchange(
+    stream: TcpStream,
+    request: Builder,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    let failed = |error: hyper::Error| HttpError::Protocol(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let request = request
+        .header(header::USER_AGENT, concat!("releasectl/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Full::new(body))
+        .map_err(|error| HttpError::Protocol(error.to_string()))?;
+    let response = sender.send_request(request);
+    tokio::pin!(response);
+    // An answer may come together with the end of the connection: that end is no failure.
+    let answered = tokio::select! {
+        response = &mut response => response,
+        _ = connection => response.await,
     };
-    driver.abort();
-    status
+    Ok(answered.map_err(failed)?.status())
 }
 
 #[cfg(test)]

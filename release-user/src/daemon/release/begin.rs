@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::core::Daemon;
 use super::super::events;
-use crate::api::release::{StageLine, StartRelease, Started};
+use crate::api::release::{OrderRequest, StageLine, StartRelease, Started};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Prefix, Service};
 use crate::control::commands::service_mut;
@@ -13,6 +13,7 @@ use crate::release::journal::{BeginError, Entry};
 use crate::release::machine::{Command, Release};
 use crate::release::phase::Phase;
 use crate::release::plan::{Plan, Step, Strategy};
+use crate::release::words::Stage;
 
 impl Daemon {
     /// Begins a release, or says what it would do.
@@ -34,12 +35,18 @@ impl Daemon {
         } else {
             self.begin(release, None)?
         };
-        let stage = |stage: crate::release::words::Stage| StageLine {
-            state: stage.state.to_owned(),
-            does: stage.does,
-        };
-        let outline = outline.into_iter().map(stage).collect();
-        Ok(Started { release: self.release_line(&release)?, dry_run, outline })
+        self.started(&release, outline, dry_run)
+    }
+
+    fn started(
+        &self,
+        release: &Release,
+        outline: Vec<Stage>,
+        dry_run: bool,
+    ) -> Result<Started, ApiError> {
+        let line = |Stage { state, does }| StageLine { state: state.to_owned(), does };
+        let outline = outline.into_iter().map(line).collect();
+        Ok(Started { release: self.release_line(release)?, dry_run, outline })
     }
 
     fn nothing_under_way(&self, service: &str) -> Result<(), ApiError> {
@@ -97,10 +104,8 @@ impl Daemon {
         };
         // Reversed and not gone back: a daemon was killed in between.
         if release.phase != Phase::Reversed {
-            let request = crate::api::release::OrderRequest {
-                release: release.id.to_string(),
-                command: Command::Reverse,
-            };
+            let request =
+                OrderRequest { release: release.id.to_string(), command: Command::Reverse };
             self.order(request).await.map_err(|error| match release.phase.is_over() {
                 true => error,
                 false => error.hint("before the promotion: releasectl release abort"),
@@ -108,12 +113,7 @@ impl Daemon {
         }
         let outline = back.outline();
         let begun = self.begin(back, Some(release.id))?;
-        let stage = |stage: crate::release::words::Stage| StageLine {
-            state: stage.state.to_owned(),
-            does: stage.does,
-        };
-        let outline = outline.into_iter().map(stage).collect();
-        Ok(Started { release: self.release_line(&begun)?, dry_run: false, outline })
+        self.started(&begun, outline, false)
     }
 }
 

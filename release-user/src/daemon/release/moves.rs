@@ -65,7 +65,7 @@ impl Hands {
     }
 
     /// What of the service a part is: a version, or instances.
-    fn targets(&self, of: &Release, part: Part) -> Vec<String> {
+    fn targets(of: &Release, part: Part) -> Vec<String> {
         match part {
             Part::Old => vec![of.from.clone()],
             Part::New => vec![of.to.clone()],
@@ -84,7 +84,7 @@ impl Hands {
             deadline_s: forced.then_some(0.0),
             force: forced.then_some(of.plan.drain.force_rate),
         };
-        for name in self.targets(of, part) {
+        for name in Self::targets(of, part) {
             let change = self.daemon.change(&of.service, |service| {
                 let target = Target::find(service, &name)?;
                 commands::drain(service, &target, &drain, false)
@@ -98,7 +98,7 @@ impl Hands {
     pub(super) async fn until_idle(&self, of: &Release, part: Part) -> Event {
         let mut receipts = Vec::new();
         let mut forced = false;
-        for target in self.targets(of, part) {
+        for target in Self::targets(of, part) {
             match self.receipt(of, &target).await {
                 Ok(receipt) => {
                     forced |= self.was_forced(&target, &receipt).await;
