@@ -106,32 +106,38 @@ impl Daemon {
         subject: &Subject,
         target: &str,
     ) -> Result<Option<u64>, ApiError> {
-        let meta = self.reader.meta()?;
         let receipts = self.core.lock().await.store.receipts(&subject.service.name)?;
-        let holds = |receipt: &Receipt| -> Result<bool, ApiError> {
-            let same = receipt.report.target == target
-                && receipt.evidence_epoch == meta.evidence_epoch
-                && receipt.boot_id == boot_id_text(&meta.boot_id)
-                && subject.closed_at > 0
-                && receipt.report.generation >= subject.closed_at
-                && receipt.counters.len() == subject.instances.len();
-            if !same {
-                return Ok(false);
-            }
-            for instance in &subject.instances {
-                let now = Totals::read(&self.reader, &[instance.backend])?.counters;
-                if receipt.counters.get(&instance.id).map(begun) != Some(begun(&now)) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        for receipt in receipts {
-            if holds(&receipt)? {
+        let of_target = receipts.iter().filter(|receipt| receipt.report.target == target);
+        for receipt in of_target {
+            if self.holds(receipt, subject)? {
                 return Ok(Some(receipt.id));
             }
         }
         Ok(None)
+    }
+
+    /// Whether a receipt says of its target as that is now: it is of this data plane, and nothing
+    /// was opened since.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn holds(&self, receipt: &Receipt, subject: &Subject) -> Result<bool, ApiError> {
+        let meta = self.reader.meta()?;
+        let same = receipt.evidence_epoch == meta.evidence_epoch
+            && receipt.boot_id == boot_id_text(&meta.boot_id)
+            && subject.closed_at > 0
+            && receipt.report.generation >= subject.closed_at
+            && receipt.counters.len() == subject.instances.len();
+        if !same {
+            return Ok(false);
+        }
+        for instance in &subject.instances {
+            let now = Totals::read(&self.reader, &[instance.backend])?.counters;
+            if receipt.counters.get(&instance.id).map(begun) != Some(begun(&now)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes receipts for orphaned instances that are idle, which gives their ids free.

@@ -58,7 +58,8 @@ pub enum Event {
         /// Whether connections were ended for it.
         forced: bool,
     },
-    /// What was proven does not hold any more: the data plane began anew.
+    /// What was proven does not hold any more: something was opened since, or the data plane began
+    /// anew.
     Void,
     /// The new version was judged.
     Judged(Judgement),

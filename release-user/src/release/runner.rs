@@ -37,6 +37,8 @@ pub trait World: Send + Sync {
         instance: Option<&str>,
         by: Option<&Proof>,
     ) -> impl Future<Output = Call> + Send;
+    /// Whether a proof says of its part as that is now.
+    fn holds(&self, release: &Release, proof: &Proof) -> impl Future<Output = bool> + Send;
     /// Does what is wanted, or waits for it; anything but hooks. It may be dropped at any moment and
     /// asked again: what takes time counts from [`Release::since_boot_ms`].
     fn perform(&self, release: &Release, want: &Want) -> impl Future<Output = Event> + Send;
@@ -141,7 +143,7 @@ fn in_words(before: &Release, next: &Release, event: &Event) -> Option<String> {
     let why = match (&next.phase, event) {
         (_, Event::Idle { receipts, .. }) => Some(format!("receipts {receipts:?}")),
         (_, Event::TimeUp) => Some(format!("not in time: {}", done.unwrap_or_default())),
-        (_, Event::Void) => Some("the data plane began anew, its receipts are void".to_owned()),
+        (_, Event::Void) => Some("its receipts hold no more".to_owned()),
         (_, Event::Failed(why) | Event::Unclear(why)) => Some(why.clone()),
         (Phase::Paused { why, .. } | Phase::Aborting { why, .. }, _) if !stays => Some(why.clone()),
         (_, Event::Command(command)) => Some(command.name().to_owned()),
@@ -159,6 +161,11 @@ async fn work(world: &impl World, release: &Release) -> Result<Event, StoreError
     match release.wanted() {
         None if release.phase == Phase::Pending => Ok(Event::Done),
         None => std::future::pending().await,
+        Some(Want::Hook { point: Point::Stop | Point::Upgrade, proof: Some(proof), .. })
+            if !world.holds(release, &proof).await =>
+        {
+            Ok(Event::Void)
+        }
         Some(Want::Hook { point, each, proof }) => {
             run_hooks(world, release, point, each, proof.as_ref()).await
         }

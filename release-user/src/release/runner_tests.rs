@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, MutexGuard};
 
 use tempfile::TempDir;
@@ -17,6 +19,8 @@ struct Fake {
     done: Mutex<Vec<String>>,
     /// Wants of these names never end.
     stuck: Vec<&'static str>,
+    /// So many times a proof holds no more.
+    voids: AtomicU32,
 }
 
 struct Guard<'a>(MutexGuard<'a, SqliteStore>);
@@ -39,7 +43,7 @@ impl Fake {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Mutex::new(SqliteStore::open(folder.path()).unwrap());
-        Self { folder, store, done: Mutex::default(), stuck: Vec::new() }
+        Self { folder, store, done: Mutex::default(), stuck: Vec::new(), voids: AtomicU32::new(0) }
     }
 
     /// A hook that writes `word` and its instance to the log, after `before`.
@@ -111,6 +115,10 @@ impl World for Fake {
             instance,
             input: serde_json::json!({ "receipts": by.map(Proof::receipts) }),
         }
+    }
+
+    async fn holds(&self, _: &Release, _: &Proof) -> bool {
+        self.voids.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err()
     }
 
     async fn perform(&self, _: &Release, want: &Want) -> Event {
@@ -275,6 +283,17 @@ async fn limits_go_on_over_a_restart() {
     draining.since_boot_ms = 940_000;
     let held = at(&world, draining, "held").await;
     assert_eq!(held.phase, Phase::Held(Part::Old));
+}
+
+/// Something was opened after the receipt: it is drained again before anything is stopped.
+#[tokio::test]
+async fn a_proof_that_holds_no_more_stops_nothing() {
+    let world = Fake { voids: AtomicU32::new(2), ..Fake::new() };
+    let over = to_the_end(&world, world.begin(with_hooks(&world, false))).await;
+    assert_eq!(over.state(), "succeeded");
+    let drained = world.done.lock().unwrap().iter().filter(|d| d.starts_with("Idle(")).count();
+    assert_eq!(drained, 3);
+    assert_eq!(world.log().iter().filter(|line| line.starts_with("stop")).count(), 2);
 }
 
 /// Whatever hook fails: before the promotion it is given up, later somebody has to look.

@@ -203,7 +203,7 @@ fn a_reboot_voids_receipts_and_loses_no_connection() {
     new.ask("/").unwrap();
     let over = state(&topology, "succeeded");
     let void = entries(&over, "state");
-    assert!(void.iter().any(|text| text.contains("its receipts are void")), "{void:#?}");
+    assert!(void.iter().any(|text| text.contains("its receipts hold no more")), "{void:#?}");
     let stop = hooks.told().into_iter().find(|told| told["point"] == "stop").unwrap();
     assert_eq!(stop["receipts"][0]["id"], 2, "{stop:#}");
     new.ask("/").unwrap();

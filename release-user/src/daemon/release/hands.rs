@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::super::core::{Daemon, lock};
+use super::super::idle::Subject;
 use super::super::{clock, events};
 use super::alarm::Alarm;
 use crate::api::types::{ApiError, Receipt, SCHEMA};
@@ -109,6 +110,22 @@ impl Hands {
     /// Receipts of the service, newest first.
     pub async fn receipts(&self) -> Result<Vec<Receipt>, StoreError> {
         self.daemon.core.lock().await.store.receipts(&self.service)
+    }
+
+    /// Whether every receipt of a proof says of its target as that is now.
+    async fn still_proven(&self, proof: &Proof) -> Result<bool, ApiError> {
+        let Some(state) = self.state().await else { return Ok(false) };
+        let receipts = self.receipts().await?;
+        for id in proof.receipts() {
+            let Some(receipt) = receipts.iter().find(|receipt| receipt.id == *id) else {
+                return Ok(false);
+            };
+            let subject = Subject::find(&state, &receipt.report.target)?;
+            if !self.daemon.holds(receipt, &subject)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn describe(
@@ -231,6 +248,16 @@ impl World for Arc<Hands> {
         by: Option<&Proof>,
     ) -> Call {
         self.describe(release, point, instance, by).await
+    }
+
+    async fn holds(&self, _: &Release, proof: &Proof) -> bool {
+        match self.still_proven(proof).await {
+            Ok(holds) => holds,
+            Err(error) => {
+                log::warn!("{}: receipts: {error}", self.name());
+                false
+            }
+        }
     }
 
     async fn perform(&self, release: &Release, want: &Want) -> Event {

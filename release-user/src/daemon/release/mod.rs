@@ -21,13 +21,12 @@ use tokio::time::{sleep, timeout};
 use self::hands::Hands;
 pub use self::webhook::token;
 use super::core::{Daemon, lock};
-use super::idle::boot_id_text;
 use crate::api::release::{OrderRequest, ReleaseLine};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::Config;
 use crate::release::journal::Journal;
 use crate::release::machine::{Event, Refused, Release};
-use crate::release::runner::{Order, arrive, carry_out};
+use crate::release::runner::{Order, World as _, arrive, carry_out};
 use crate::store::StoreError;
 
 /// How long the end of the daemon waits for hooks that run.
@@ -244,21 +243,13 @@ impl DerefMut for JournalGuard<'_> {
 }
 
 impl Hands {
-    /// The release as it is now: what was proven before the data plane began anew holds no more.
+    /// The release as it is now: what was proven and is not used yet may hold no more.
     async fn on_firm_ground(self: &Arc<Self>, release: &Release) -> Result<Release, StoreError> {
         let Some(proof) = release.phase.proof() else { return Ok(release.clone()) };
-        let holds = match (self.daemon.reader.meta(), self.receipts().await) {
-            (Ok(meta), Ok(receipts)) => proof.receipts().iter().all(|id| {
-                receipts.iter().any(|receipt| {
-                    receipt.id == *id
-                        && receipt.evidence_epoch == meta.evidence_epoch
-                        && receipt.boot_id == boot_id_text(&meta.boot_id)
-                })
-            }),
-            _ => false,
-        };
         match release.after(&Event::Void) {
-            Ok(next) if !holds => arrive(self, release, next, &Event::Void),
+            Ok(next) if !self.holds(release, proof).await => {
+                arrive(self, release, next, &Event::Void)
+            }
             _ => Ok(release.clone()),
         }
     }
