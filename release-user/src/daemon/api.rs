@@ -180,7 +180,7 @@ impl Daemon {
         let agents = super::witnesses::agents(&config)?;
         let mut core = self.core.lock().await;
         core.up()?;
-        self.keeps_releases(&core.config, &config)?;
+        super::release::keeps_releases(&*self.journal(), &core.state, &config)?;
         let managed_before = |name: &str| {
             core.config.daemon().interfaces().iter().any(|interface| interface.as_str() == name)
         };

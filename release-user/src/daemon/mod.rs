@@ -82,6 +82,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
 
     let state = State { services: store.load()? };
     // A configuration that the state contradicts is refused before anything is made.
+    release::keeps_releases(&journal, &state, &config)?;
     reconcile(&state, &config, 0)?;
     let capacity = config.daemon().flow_capacity().get();
     let mut loaded = load(

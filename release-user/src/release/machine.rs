@@ -292,6 +292,10 @@ impl Release {
     }
 
     fn abort(&mut self, why: &str) {
+        // Not even that could be done to its end.
+        if let Phase::Aborting { .. } = self.phase.under_way() {
+            return self.enter(Phase::RolledBack { why: why.to_owned() });
+        }
         let batch = match self.phase.under_way() {
             // Being upgraded, it stays out of service: nobody knows what it is.
             Phase::PreDrain(Part::Batch(batch))

@@ -160,6 +160,18 @@ fn judgements_decide() {
     assert_eq!((again.state(), again.done), ("shifting", 0));
 }
 
+/// Giving it up may fail, too; then somebody can leave it at that.
+#[test]
+fn what_cannot_be_given_up_can_be_left() {
+    let staging = at(plan(Strategy::SideBySide, Vec::new(), OnDeadline::Hold), "staging");
+    let abort = || Event::Command(Command::Abort("why".to_owned()));
+    let aborting = staging.after(&abort()).unwrap();
+    aborting.after(&abort()).unwrap_err();
+    let stuck = aborting.after(&Event::Failed("no such version".to_owned())).unwrap();
+    assert_eq!(stuck.state(), "paused");
+    assert_eq!(stuck.after(&abort()).unwrap().state(), "rolled-back");
+}
+
 /// However a test is left, its clients reach the new version no more by rule.
 #[test]
 fn a_test_that_is_left_is_ended() {

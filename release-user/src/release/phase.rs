@@ -236,7 +236,10 @@ impl Phase {
             _ => false,
         };
         let stuck = matches!(self, Self::Paused { .. })
-            && matches!(self.under_way(), Self::Upgrading(..) | Self::Probing(..));
+            && matches!(
+                self.under_way(),
+                Self::Upgrading(..) | Self::Probing(..) | Self::Aborting { .. }
+            );
         before || stuck
     }
 

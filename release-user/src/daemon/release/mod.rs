@@ -24,6 +24,7 @@ use super::core::{Daemon, lock};
 use crate::api::release::{OrderRequest, ReleaseLine};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::Config;
+use crate::control::state::State;
 use crate::release::journal::Journal;
 use crate::release::machine::{Event, Refused, Release};
 use crate::release::runner::{Order, World as _, arrive, carry_out};
@@ -194,35 +195,43 @@ impl Daemon {
         }
     }
 
-    /// Refuses a configuration that takes away what a release is about.
-    ///
-    /// # Errors
-    /// Conflict.
-    pub fn keeps_releases(&self, before: &Config, next: &Config) -> Result<(), ApiError> {
-        let all = self.journal().releases(None)?;
-        for release in all.iter().filter(|release| !release.phase.is_over()) {
-            let has = |config: &Config, version: &str| {
-                config.service(&release.service).is_some_and(|s| s.version(version).is_some())
-            };
-            let lost = |version: &&&String| has(before, version) && !has(next, version);
-            if let Some(version) = [&release.from, &release.to].iter().find(lost) {
-                let text = format!(
-                    "version {}/{version}: release {} is about it, and is {}",
-                    release.service,
-                    release.id,
-                    release.state()
-                );
-                return Err(ApiError::new(ErrorCode::Conflict, text)
-                    .hint("take it out when that is over, or abort it first"));
-            }
-        }
-        Ok(())
-    }
-
     /// Where releases are written down.
     pub fn journal(&self) -> JournalGuard<'_> {
         JournalGuard(lock(&self.releases.journal))
     }
+}
+
+/// Refuses a configuration that takes away what a release is about.
+///
+/// # Errors
+/// Conflict, or the store's.
+pub fn keeps_releases(
+    journal: &(impl Journal + ?Sized),
+    state: &State,
+    next: &Config,
+) -> Result<(), ApiError> {
+    for release in journal.releases(None)?.iter().filter(|release| !release.phase.is_over()) {
+        let service = state.service(&release.service);
+        // What registered itself is in no configuration.
+        let configured = |name: &str| {
+            let version = service.and_then(|service| service.version(name));
+            version.is_some_and(|version| !version.removed && !version.registered)
+        };
+        let stays =
+            |name: &str| next.service(&release.service).is_some_and(|s| s.version(name).is_some());
+        let lost = |name: &&&String| configured(name) && !stays(name);
+        if let Some(version) = [&release.from, &release.to].iter().find(lost) {
+            let text = format!(
+                "version {}/{version}: release {} is about it, and is {}",
+                release.service,
+                release.id,
+                release.state()
+            );
+            return Err(ApiError::new(ErrorCode::Conflict, text)
+                .hint("take it out when that is over, or abort it first"));
+        }
+    }
+    Ok(())
 }
 
 /// The journal, for as long as this is held.
