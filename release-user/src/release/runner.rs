@@ -244,6 +244,7 @@ async fn run_once(
             instance: call.instance.clone(),
             began_at: world.now(),
             process: None,
+            ended_at: None,
             outcome: None,
             output: String::new(),
         };
@@ -256,6 +257,7 @@ async fn run_once(
         .await;
         saved?;
         (run.outcome, run.output) = (Some(ran.outcome.clone()), ran.output);
+        run.ended_at = Some(world.now());
         world.journal().save_hook(&run)?;
         match ran.outcome {
             Outcome::Done => return Ok(Ran::Done),
