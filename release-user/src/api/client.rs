@@ -10,6 +10,7 @@ use super::types::{
     Retired, ShiftRequest, Status, TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
+use crate::release::sample::Sample;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -154,6 +155,11 @@ impl Client {
     /// One release with all that happened: by its number, or the newest of a service.
     pub async fn release(&self, release: &str) -> Result<ReleaseShow> {
         self.get("release", &[("release", Some(release))]).await
+    }
+
+    /// What was measured of both versions during a release, the first first.
+    pub async fn release_samples(&self, release: &str) -> Result<Vec<Sample>> {
+        self.get("release/samples", &[("release", Some(release))]).await
     }
 
     /// Pauses a release, gives it up, and so on.
