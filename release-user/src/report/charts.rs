@@ -7,6 +7,9 @@ use super::svg::{Chart, Curve, Scale, Series};
 use super::{Report, note, part};
 use crate::release::sample::{Latency, VersionSample};
 
+/// A curve of a version: what it is, and how it is drawn.
+type Drawn = (&'static str, &'static str, Curve);
+
 /// The charts.
 pub fn section(report: &Report, course: &Course) -> Html {
     let line = &report.release.line;
@@ -15,10 +18,7 @@ pub fn section(report: &Report, course: &Course) -> Html {
         versions.truncate(1);
     }
     let measured = Measurements::of(report, course);
-    let chart = |title,
-                 note,
-                 scale,
-                 of: &dyn Fn(&str) -> Vec<(&'static str, &'static str, Curve)>| {
+    let chart = |title, note, scale, of: &dyn Fn(&str) -> Vec<Drawn>| {
         let series = versions.iter().flat_map(|(class, name)| {
             of(name).into_iter().map(move |(what, style, curve)| Series {
                 label: if what.is_empty() { (*name).to_owned() } else { format!("{name}, {what}") },

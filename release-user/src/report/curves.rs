@@ -43,7 +43,7 @@ impl<'a> Measurements<'a> {
         pieces.flat_map(|piece| unbroken(piece.iter().map(|(at, s)| (*at, of(s))))).collect()
     }
 
-    /// How fast a counter of a version rises, a second: in the middle of each interval.
+    /// How fast a counter of a version rises, a second: over each interval.
     pub fn rate(&self, name: &str, counter: impl Fn(&VersionSample) -> u64) -> Curve {
         self.over_intervals(|seconds, before, after| {
             let risen = counter(version(after, name)?).checked_sub(counter(version(before, name)?));
@@ -73,8 +73,9 @@ impl<'a> Measurements<'a> {
                 let Some(before) = base else { break };
                 let seconds = next.0 - before.0;
                 if seconds >= LEAST {
-                    let middle = f64::midpoint(before.0, next.0);
-                    points.push((middle, value(seconds, before.1, next.1)));
+                    let value = value(seconds, before.1, next.1);
+                    // Of the whole interval: a step says no more than is known.
+                    points.extend([(before.0, value), (next.0, value)]);
                     base = Some(next);
                 }
             }

@@ -1,6 +1,6 @@
 //! The states of a release on the time axis that all charts share.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::markup::{Html, classed, element, row, table, tag};
 use super::svg::{Area, LEFT, WIDTH, text};
@@ -135,11 +135,14 @@ pub fn section(report: &Report, course: &Course) -> Html {
     let attributes: [(&str, &dyn std::fmt::Display); 3] =
         [("viewBox", &view), ("role", &"img"), ("aria-label", &label)];
     let bar = tag("figure", element("svg", &attributes, content));
-    let rows = course.states.iter().map(|span| {
+    let last = course.states.len().saturating_sub(1);
+    let rows = course.states.iter().enumerate().map(|(index, span)| {
+        let time = Duration::from_secs_f64((span.to - span.from).max(0.0));
+        let lasts = index < last || !report.release.line.over;
         row(vec![
             classed("span", "mono", &span.at),
             tag("strong", &span.state),
-            words::span(std::time::Duration::from_secs_f64((span.to - span.from).max(0.0))).into(),
+            if lasts { words::span(time) } else { "–".to_owned() }.into(),
             meaning(&span.state).into(),
         ])
     });
