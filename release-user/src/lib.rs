@@ -5,6 +5,7 @@
 //! * [`kernel`] – the only module that touches BPF; [`net`] – the host around it;
 //! * [`sockets`] – what the kernel on an instance's host has for it;
 //! * [`store`] – what survives a restart; [`daemon`] – all of that at work;
+//! * [`release`] – from a new version to the old one retired; [`report`] – that on a page;
 //! * [`api`], [`cli`] – how people and scripts reach it; [`inspect`] – without a daemon.
 
 pub mod api;
@@ -21,6 +22,7 @@ pub mod paths;
 pub mod placement;
 pub mod probe;
 pub mod release;
+pub mod report;
 pub mod sockets;
 pub mod store;
 pub mod verdict;

@@ -10,6 +10,7 @@ use super::types::{
     Retired, ShiftRequest, Status, TargetQuery,
 };
 use super::{ErrorBody, VersionInfo};
+use crate::release::sample::Sample;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -156,6 +157,11 @@ impl Client {
     pub async fn release(&self, release: &str, skip: usize) -> Result<ReleaseShow> {
         let skip = skip.to_string();
         self.get("release", &[("release", Some(release)), ("skip", Some(&skip))]).await
+    }
+
+    /// What was measured of both versions during a release, the first first.
+    pub async fn release_samples(&self, release: &str) -> Result<Vec<Sample>> {
+        self.get("release/samples", &[("release", Some(release))]).await
     }
 
     /// Pauses a release, gives it up, and so on.

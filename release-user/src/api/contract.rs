@@ -9,6 +9,7 @@ use super::types::{
     Receipt, ReceiptQuery, RegisterRequest, Registered, Reloaded, RetireRequest, Retired,
     ShiftRequest, Status, TargetQuery,
 };
+use crate::release::sample::Sample;
 
 /// What the daemon offers; the server is generic over it.
 pub trait Api: Send + Sync + 'static {
@@ -74,6 +75,11 @@ pub trait Api: Send + Sync + 'static {
         &self,
         which: ReleaseId,
     ) -> impl Future<Output = Result<ReleaseShow, ApiError>> + Send;
+    /// What was measured of both versions during a release, the first first.
+    fn release_samples(
+        &self,
+        which: ReleaseId,
+    ) -> impl Future<Output = Result<Vec<Sample>, ApiError>> + Send;
     /// Pauses a release, gives it up, and so on.
     fn order_release(
         &self,

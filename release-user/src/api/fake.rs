@@ -6,6 +6,7 @@ use super::release::{
 };
 use super::types::*;
 use crate::release::machine::tests::a_release;
+use crate::release::sample::{Sample, tests::a_sample};
 use crate::verdict::occupation::{Occupation, Outlook};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -372,6 +373,11 @@ impl Api for Fake {
         let (history, hooks) = (Vec::new(), Vec::new());
         let details = a_release("web").plan;
         Ok(ReleaseShow { line, history, hooks, details, data: serde_json::Value::Null })
+    }
+
+    async fn release_samples(&self, which: ReleaseId) -> Result<Vec<Sample>, ApiError> {
+        self.note("samples", &which);
+        Ok((0..3).map(|n| a_sample(n * 2, [100 + 10 * n, 30 * n], [20 - n, 3 * n])).collect())
     }
 
     async fn order_release(&self, request: OrderRequest) -> Result<ReleaseLine, ApiError> {

@@ -1,8 +1,8 @@
 //! Puts an implementation of [`Api`] on a Unix socket.
 
 mod registration;
+mod releases;
 
-use super::release::{OrderRequest, ReleaseId, ReleaseQuery, StartRelease};
 pub use super::socket::bind;
 use super::types::{
     Api, ApiError, DrainRequest, ErrorCode, EventLine, ExplainQuery, FlowQuery, ReceiptQuery,
@@ -125,6 +125,7 @@ impl<A: Api> Shared<A> {
 
 fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
     let v1 = registration::routes()
+        .merge(releases::routes())
         .route(
             "/status",
             get(|State(s): On<A>, Params(q): Params<StatusQuery>| async move {
@@ -154,36 +155,6 @@ fn router<A: Api>(shared: Shared<A>, users: Arc<[u32]>) -> Router {
             "/explain",
             get(|State(s): On<A>, Params(q): Params<ExplainQuery>| async move {
                 answer(s.api.explain(q).await)
-            }),
-        )
-        .route(
-            "/releases",
-            get(|State(s): On<A>, Params(q): Params<ReleaseQuery>| async move {
-                answer(s.api.releases(q).await)
-            }),
-        )
-        .route(
-            "/release",
-            get(|State(s): On<A>, Params(q): Params<ReleaseId>| async move {
-                answer(s.api.show_release(q).await)
-            }),
-        )
-        .route(
-            "/release/start",
-            post(|State(s): On<A>, Parsed(b): Parsed<StartRelease>| {
-                s.change(|api| async move { api.start_release(b).await })
-            }),
-        )
-        .route(
-            "/release/order",
-            post(|State(s): On<A>, Parsed(b): Parsed<OrderRequest>| {
-                s.change(|api| async move { api.order_release(b).await })
-            }),
-        )
-        .route(
-            "/release/rollback",
-            post(|State(s): On<A>, Parsed(b): Parsed<ReleaseId>| {
-                s.change(|api| async move { api.roll_back(b).await })
             }),
         )
         .route("/events", get(events::<A>))

@@ -18,6 +18,7 @@ mod leave;
 mod maps;
 mod output;
 mod release;
+mod report;
 mod retire;
 mod run;
 mod shift;

@@ -99,7 +99,8 @@ impl Out {
     }
 }
 
-fn json(value: &impl Serialize, pretty: bool) -> Result<String, ApiError> {
+/// A value, with its line end.
+pub(super) fn json(value: &impl Serialize, pretty: bool) -> Result<String, ApiError> {
     let text =
         if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
     text.map(|text| text + "\n").map_err(|error| {

@@ -30,6 +30,9 @@ pub(super) async fn release(context: &mut Context, command: Release) -> Ended {
         Release::List { service } => list(context, service, false).await,
         Release::History { service } => list(context, service, true).await,
         Release::Show { release } => show(context, &release).await,
+        Release::Report { release, html, file } => {
+            super::report::report(context, &release, html, file).await
+        }
         Release::Wait { release, timeout } => wait(context, &release, timeout).await,
         Release::Pause { release } => say(context, order(release, Command::Pause)).await,
         Release::Resume { release } => say(context, order(release, Command::Resume)).await,

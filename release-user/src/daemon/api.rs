@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::control::commands::{self, Target};
 use crate::control::force;
 use crate::control::state::DrainState;
+use crate::release::sample::Sample;
 
 impl Api for Daemon {
     async fn status(&self, service: Option<String>) -> Result<Status, ApiError> {
@@ -111,6 +112,11 @@ impl Api for Daemon {
 
     async fn show_release(&self, which: ReleaseId) -> Result<ReleaseShow, ApiError> {
         self.release_show(&which.release, which.skip)
+    }
+
+    async fn release_samples(&self, which: ReleaseId) -> Result<Vec<Sample>, ApiError> {
+        let release = self.find_release(&which.release, false)?;
+        Ok(self.journal().samples(release.id)?)
     }
 
     async fn order_release(&self, request: OrderRequest) -> Result<ReleaseLine, ApiError> {

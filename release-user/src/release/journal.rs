@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::hook::Outcome;
 use super::machine::Release;
 use super::phase::Point;
+use super::sample::Sample;
 use crate::store::StoreError;
 
 /// Something that happened to a release.
@@ -43,6 +44,9 @@ pub struct HookRun {
     pub began_at: String,
     /// Process id and birth, see [`birth`](super::hook::birth).
     pub process: Option<(u32, u64)>,
+    /// When it ended, RFC 3339; none: nobody knows.
+    #[serde(default)]
+    pub ended_at: Option<String>,
     /// How it ended; none: nobody knows.
     pub outcome: Option<Outcome>,
     /// The end of what it wrote.
@@ -89,4 +93,9 @@ pub trait Journal {
     fn save_hook(&mut self, run: &HookRun) -> Result<(), StoreError>;
     /// Runs of a release's hooks, the first first.
     fn hook_runs(&self, release: u64) -> Result<Vec<HookRun>, StoreError>;
+    /// Writes down what was measured. Of more than [`MOST`](super::sample::MOST) of a release,
+    /// every second one is [left out](super::sample::thin).
+    fn add_sample(&mut self, release: u64, sample: &Sample) -> Result<(), StoreError>;
+    /// What was measured of both versions during a release, the first first.
+    fn samples(&self, release: u64) -> Result<Vec<Sample>, StoreError>;
 }

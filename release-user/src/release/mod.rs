@@ -7,4 +7,5 @@ pub mod machine;
 pub mod phase;
 pub mod plan;
 pub mod runner;
+pub mod sample;
 pub mod words;

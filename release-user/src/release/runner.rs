@@ -251,6 +251,7 @@ async fn run_once(
             instance: call.instance.clone(),
             began_at: world.now(),
             process: None,
+            ended_at: None,
             outcome: None,
             output: String::new(),
         };
@@ -263,6 +264,7 @@ async fn run_once(
         .await;
         saved?;
         (run.outcome, run.output) = (Some(ran.outcome.clone()), ran.output);
+        run.ended_at = Some(world.now());
         world.journal().save_hook(&run)?;
         match ran.outcome {
             Outcome::Done => return Ok(Ran::Done),

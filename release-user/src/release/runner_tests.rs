@@ -210,6 +210,7 @@ async fn a_hook_in_the_dark_is_not_repeated_silently() {
             instance: Some("a".to_owned()),
             began_at: world.now(),
             process: Some((child.id(), born)),
+            ended_at: None,
             outcome: None,
             output: String::new(),
         };

@@ -5,6 +5,7 @@ use rusqlite::{Connection, Error, ErrorCode, OptionalExtension as _, params};
 use super::{SqliteStore, StoreError};
 use crate::release::journal::{BeginError, Entry, HookRun, Journal};
 use crate::release::machine::Release;
+use crate::release::sample::{self, Sample};
 
 /// The tables of it. A service has one release that is not over.
 pub(super) const TABLES: &str = "
@@ -19,7 +20,11 @@ pub(super) const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS hook_run (
         id INTEGER PRIMARY KEY AUTOINCREMENT, release INTEGER NOT NULL REFERENCES release (id),
         document TEXT NOT NULL) STRICT;
-    CREATE INDEX IF NOT EXISTS hooks_of ON hook_run (release);";
+    CREATE INDEX IF NOT EXISTS hooks_of ON hook_run (release);
+    CREATE TABLE IF NOT EXISTS release_sample (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, release INTEGER NOT NULL REFERENCES release (id),
+        document TEXT NOT NULL) STRICT;
+    CREATE INDEX IF NOT EXISTS samples_of ON release_sample (release);";
 
 fn add_entry(db: &Connection, release: u64, entry: &Entry) -> Result<(), Error> {
     let document = serde_json::to_string(entry).map_err(to_sql)?;
@@ -135,6 +140,33 @@ impl Journal for SqliteStore {
         let query = "SELECT document FROM hook_run WHERE release = ?1 ORDER BY id";
         self.documents(query, params![release])
     }
+
+    fn add_sample(&mut self, release: u64, sample: &Sample) -> Result<(), StoreError> {
+        put_sample(&self.db, release, sample).map_err(|error| self.failed(&error))?;
+        let query = "SELECT count(*) FROM release_sample WHERE release = ?1";
+        let count = self.db.query_row(query, params![release], |row| row.get::<_, usize>(0));
+        if count.map_err(|error| self.failed(&error))? <= sample::MOST {
+            return Ok(());
+        }
+        let kept = sample::thin(self.samples(release)?);
+        self.in_transaction(|transaction| {
+            let query = "DELETE FROM release_sample WHERE release = ?1";
+            transaction.execute(query, params![release])?;
+            kept.iter().try_for_each(|sample| Ok(put_sample(transaction, release, sample)?))
+        })
+    }
+
+    fn samples(&self, release: u64) -> Result<Vec<Sample>, StoreError> {
+        let query = "SELECT document FROM release_sample WHERE release = ?1 ORDER BY id";
+        self.documents(query, params![release])
+    }
+}
+
+fn put_sample(db: &Connection, release: u64, sample: &Sample) -> Result<(), Error> {
+    let document = serde_json::to_string(sample).map_err(to_sql)?;
+    let mut insert =
+        db.prepare_cached("INSERT INTO release_sample (release, document) VALUES (?1, ?2)")?;
+    insert.execute(params![release, document]).map(drop)
 }
 
 fn put_hook(db: &Connection, run: &HookRun) -> Result<(), Error> {
@@ -149,6 +181,7 @@ mod tests {
     use crate::release::hook::Outcome;
     use crate::release::machine::{Event, tests::a_release};
     use crate::release::phase::{Phase, Point};
+    use crate::release::sample::tests::a_sample;
 
     fn entry(text: &str) -> Entry {
         Entry {
@@ -194,6 +227,7 @@ mod tests {
             instance: Some("a".to_owned()),
             began_at: "now".to_owned(),
             process: None,
+            ended_at: None,
             outcome: None,
             output: String::new(),
         };
@@ -207,5 +241,58 @@ mod tests {
         let texts = store.timeline(begun.id, 0).unwrap().into_iter().map(|entry| entry.text);
         assert_eq!(texts.collect::<Vec<_>>(), ["began", "staging", "more"]);
         assert_eq!(store.hook_runs(begun.id).unwrap(), [run]);
+    }
+
+    #[test]
+    fn no_more_samples_are_kept_than_a_report_draws() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        // The medium need not keep up here.
+        store.db.execute_batch("PRAGMA synchronous = OFF").unwrap();
+        let ids = ["web", "other"]
+            .map(|service| store.begin_release(a_release(service), &entry("began")).unwrap().id);
+        let one = a_sample(0, [1, 2], [3, 4]);
+        store.add_sample(ids[1], &one).unwrap();
+        let most = sample::MOST as u64;
+        let add = |store: &mut SqliteStore, number: u64| {
+            store.add_sample(ids[0], &a_sample(number * 2, [number, 0], [0, 0])).unwrap();
+        };
+        (0..most).for_each(|number| add(&mut store, number));
+        assert_eq!(store.samples(ids[0]).unwrap().len(), sample::MOST);
+        add(&mut store, most);
+        let opened = |store: &SqliteStore| -> Vec<u64> {
+            let samples = store.samples(ids[0]).unwrap();
+            samples.iter().map(|sample| sample.versions[0].opened).collect()
+        };
+        assert_eq!(opened(&store), (0..=most).step_by(2).collect::<Vec<_>>());
+        add(&mut store, most + 2);
+        drop(store);
+        let store = SqliteStore::open(folder.path()).unwrap();
+        assert_eq!(opened(&store), (0..=most + 2).step_by(2).collect::<Vec<_>>());
+        assert_eq!(store.samples(ids[1]).unwrap(), [one]);
+    }
+
+    /// A store of before there were samples.
+    #[test]
+    fn an_older_store_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        let begun = store.begin_release(a_release("web"), &entry("began")).unwrap();
+        let old_run = r#"{"id":1,"release":1,"point":"start","place":"staging","round":0,
+            "instance":null,"began_at":"then","process":null,"outcome":"done","output":""}"#;
+        let older = format!(
+            "DROP TABLE release_sample; PRAGMA user_version = 3;
+             INSERT INTO hook_run (release, document) VALUES ({}, '{old_run}')",
+            begun.id
+        );
+        store.db.execute_batch(&older).unwrap();
+        drop(store);
+        let mut store = SqliteStore::open(folder.path()).unwrap();
+        assert_eq!(store.release(begun.id).unwrap(), Some(begun.clone()));
+        assert_eq!(store.hook_runs(begun.id).unwrap()[0].ended_at, None);
+        assert_eq!(store.samples(begun.id).unwrap(), []);
+        let one = a_sample(0, [1, 2], [3, 4]);
+        store.add_sample(begun.id, &one).unwrap();
+        assert_eq!(store.samples(begun.id).unwrap(), [one]);
     }
 }

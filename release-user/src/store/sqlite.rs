@@ -11,7 +11,7 @@ use crate::api::types::{ForcedFlow, How, MOST_FORCED, Receipt};
 use crate::control::state::ServiceState;
 
 /// Raised when the tables change.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// State in `state.db`.
 pub struct SqliteStore {

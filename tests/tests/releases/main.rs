@@ -8,5 +8,6 @@ mod faults;
 mod gates;
 mod harness;
 mod in_place;
+mod report;
 mod side_by_side;
 mod soak;

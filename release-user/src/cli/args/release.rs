@@ -2,6 +2,7 @@
 
 use super::super::values::duration;
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -62,6 +63,27 @@ Examples:
     Show {
         /// Number of the release, or a service: its newest one
         release: String,
+    },
+    /// Write all that is known of a release as a page for people, or as data
+    #[command(
+        after_help = "The page needs nothing but a browser: weights, connections, latency and resets of both versions over
+time, the steps with their judgements, hooks, receipts, and the whole timeline. It can be asked for while the release
+is under way, too.
+
+Examples:
+  releasectl release report web --html -O release.html
+  releasectl release report 3 --html > release-3.html
+  releasectl release report 3 -o json | jq '.samples[-1]'"
+    )]
+    Report {
+        /// Number of the release, or a service: its newest one
+        release: String,
+        /// One HTML page without scripts; -o json: the data
+        #[arg(long)]
+        html: bool,
+        /// Write to this file [default: stdout]
+        #[arg(short = 'O', long = "out", value_name = "FILE")]
+        file: Option<PathBuf>,
     },
     /// Wait until a release is over or needs somebody
     #[command(

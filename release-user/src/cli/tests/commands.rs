@@ -44,11 +44,15 @@ impl io::Write for Closed {
 }
 
 async fn run_into(socket: &Path, line: &str, sink: Box<dyn io::Write>) -> Ended {
+    run_as(socket, line, |format| Out::to_sink(format, sink)).await
+}
+
+async fn run_as(socket: &Path, line: &str, out: impl FnOnce(Output) -> Out) -> Ended {
     let cli = Cli::try_parse_from(std::iter::once("releasectl").chain(line.split(' '))).unwrap();
     let mut context = Context {
         paths: Paths { socket: socket.to_owned(), ..Paths::default() },
         client: Client::new(socket, cli.global.api_timeout),
-        out: Out::to_sink(cli.global.output, sink),
+        out: out(cli.global.output),
     };
     context.carry_out(cli.command, 0).await
 }
@@ -56,6 +60,20 @@ async fn run_into(socket: &Path, line: &str, sink: Box<dyn io::Write>) -> Ended 
 pub(super) async fn run(served: &Served, line: &str) -> (Ended, String) {
     let sink = Sink::default();
     let ended = run_into(&served.socket, line, Box::new(sink.clone())).await;
+    let printed = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    (ended, printed)
+}
+
+/// As if somebody read it as it comes.
+pub(super) async fn run_on_terminal(served: &Served, line: &str) -> (Ended, String) {
+    let sink = Sink::default();
+    let into = Box::new(sink.clone());
+    let out = |format| {
+        let mut out = Out::to_sink(format, into);
+        out.terminal = true;
+        out
+    };
+    let ended = run_as(&served.socket, line, out).await;
     let printed = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
     (ended, printed)
 }

@@ -6,6 +6,7 @@ mod hands;
 mod judging;
 mod live;
 mod moves;
+mod sampling;
 mod show;
 mod webhook;
 
@@ -123,6 +124,8 @@ impl Daemon {
     async fn carry_one(self: Arc<Self>, release: Release, mut orders: mpsc::Receiver<Order>) {
         let id = release.id;
         let (hands, events) = Hands::new(Arc::clone(&self), &release);
+        let (over, ended) = oneshot::channel();
+        let samples = self.sample_release(release.clone(), ended);
         let work = async {
             let mut release = release;
             loop {
@@ -151,8 +154,9 @@ impl Daemon {
             }
             // Nothing more comes: the hook `event` ends with what it has.
             hands.close();
+            drop(over);
         };
-        tokio::join!(work, events);
+        tokio::join!(work, events, samples);
         lock(&self.releases.running).remove(&id);
     }
 
