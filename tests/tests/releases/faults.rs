@@ -15,7 +15,7 @@ fn hooks_that_fail_early_give_it_up() {
     let hooks = Hooks::new();
     let mut config = format!("{}\n", topology.config(&[("v1", 100)]));
     let failing = [
-        ("fails", hooks.hook("echo no disk >&2; exit 3"), "exit status: 3"),
+        ("fails", hooks.hook("echo no disk >&2; exit 3"), "exit status: 3: no disk"),
         ("missing", "{ argv = [\"/nowhere/hook\"] }".to_owned(), "cannot be run: No such file"),
         (
             "hangs",
