@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | lint`. One module each.
+//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | example | lint`. One module each.
 
 mod audit;
 mod build;
 mod command;
 mod demo;
+mod example;
 mod fuzz;
 mod lint;
 mod setup;
@@ -55,6 +56,8 @@ enum Command {
     Vm(vm::Args),
     /// Show a release under live traffic, in network namespaces of its own (needs root)
     Demo(demo::Args),
+    /// Set an example of `examples/` up in network namespaces, and give you a shell there (needs root)
+    Example(example::Args),
     /// Check formatting, clippy (host and BPF target), documentation and dependencies
     Lint,
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Example(args) => example::run(&args),
         Command::Lint => lint::run(),
     };
     match result {
