@@ -80,7 +80,7 @@ fn offline_on_request() {
     assert_eq!(ended.code(), Some(143), "{}", lab.file("background"));
     let said = lab.file("background");
     assert!(said.contains("nobody loses anything: receipt"), "{said}");
-    let events = typed(&lab, 0, "releasectl events");
+    let events = typed(&lab, 0, "releasectl events | grep offline");
     assert!(events.contains("web/web-3 has gone offline"), "{events}");
     clean(load);
 }
