@@ -14,6 +14,7 @@ pub mod drive;
 pub mod error_queue;
 pub mod flood;
 pub mod http;
+pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod observe;
@@ -24,6 +25,7 @@ pub mod scenario;
 pub mod server;
 pub mod sockets;
 pub mod topology;
+pub mod webhook;
 pub mod wire;
 
 pub use release_cases::{cases, checksums, frames, model, packets};

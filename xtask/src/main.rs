@@ -1,9 +1,10 @@
-//! Developer commands: `cargo xtask setup | build | test | fuzz | vm | demo | soak | lint`. One module each.
+//! Developer commands: one module each, see [`Command`].
 
 mod audit;
 mod build;
 mod command;
 mod demo;
+mod example;
 mod fuzz;
 mod lint;
 mod setup;
@@ -58,6 +59,8 @@ enum Command {
     Demo(demo::Args),
     /// Make a hundred releases in a row under load: no client may notice any (needs root)
     Soak(soak::Args),
+    /// Set an example of `examples/` up in network namespaces, and give you a shell there (needs root)
+    Example(example::Args),
     /// Check formatting, clippy (host and BPF target), documentation and dependencies
     Lint,
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Example(args) => example::run(&args),
         Command::Lint => lint::run(),
     };
     match result {

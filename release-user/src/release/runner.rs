@@ -12,10 +12,13 @@ use super::journal::{Entry, HookRun, Journal};
 use super::machine::{Command, Event, Refused, Release};
 use super::phase::{Part, Phase, Point, Proof, Want};
 use super::plan::Hook;
+use super::words::one_line;
 use crate::store::StoreError;
 
 /// How long after a hook that said "not yet" it is run again.
 const NOT_YET: Duration = Duration::from_secs(5);
+/// How much of what a hook said last is told as a reason.
+const MOST_LETTERS: usize = 200;
 
 /// What a release is carried out with.
 pub trait World: Send + Sync {
@@ -268,10 +271,17 @@ async fn run_once(
         world.journal().save_hook(&run)?;
         match ran.outcome {
             Outcome::Done => return Ok(Ran::Done),
-            Outcome::Failed(why) => return Ok(Ran::Failed(why)),
+            Outcome::Failed(why) => return Ok(Ran::Failed(with_last_words(why, &run.output))),
             Outcome::NotYet => sleep(NOT_YET).await,
         }
     }
+}
+
+/// Why a hook failed, with the last line that it wrote: what its operator needs to know.
+fn with_last_words(why: String, output: &str) -> String {
+    let last = one_line(output).chars().filter(|letter| !letter.is_control());
+    let last: String = last.take(MOST_LETTERS).collect();
+    if last.is_empty() { why } else { format!("{why}: {last}") }
 }
 
 #[cfg(test)]

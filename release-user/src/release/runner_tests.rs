@@ -307,9 +307,12 @@ async fn failures_stop_it() {
     assert_eq!(over.state(), "rolled-back");
     let world = Fake::new();
     let mut release = with_hooks(&world, false);
-    release.plan.hooks.post_release = world.hook("post", "exit 3", false);
+    release.plan.hooks.post_release = world.hook("post", "echo no disk; exit 3", false);
     let release = world.begin(release);
     let paused = at(&world, release, "paused").await;
     let Phase::Paused { why, then, .. } = paused.phase else { panic!() };
-    assert!(why.contains("exit status: 3") && matches!(*then, Phase::PostRelease(_)), "{why}");
+    assert!(
+        why.ends_with("exit status: 3: no disk") && matches!(*then, Phase::PostRelease(_)),
+        "{why}"
+    );
 }

@@ -1,12 +1,9 @@
 //! A topology with plans, hooks that write down what they were told, and a load.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use release_tests::load::{Group, Load, LoadPlan};
@@ -147,73 +144,30 @@ pub fn entries(release: &Value, kind: &str) -> Vec<String> {
 /// A webhook in the balancer's namespace.
 pub struct Webhook {
     pub url: String,
-    said: Arc<Said>,
-    port: SocketAddr,
-}
-
-struct Said {
-    status: AtomicU16,
-    seen: Mutex<Vec<Value>>,
-    over: AtomicBool,
+    status: Arc<AtomicU16>,
+    webhook: release_tests::webhook::Webhook,
 }
 
 impl Webhook {
     /// Answers everything with this status.
     pub fn new(topology: &Topology, status: u16) -> Self {
-        let listener =
-            topology.lb.namespace.enter(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
-        let port = listener.local_addr().unwrap();
-        let said = Arc::new(Said {
-            status: AtomicU16::new(status),
-            seen: Mutex::default(),
-            over: AtomicBool::new(false),
-        });
-        let shared = Arc::clone(&said);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                if shared.over.load(Ordering::SeqCst) {
-                    return;
-                }
-                answer(stream.unwrap(), &shared);
-            }
-        });
-        Self { url: format!("http://{port}/hook"), said, port }
+        let status = Arc::new(AtomicU16::new(status));
+        let said = Arc::clone(&status);
+        let webhook = release_tests::webhook::Webhook::start(
+            &topology.lb.namespace,
+            "127.0.0.1:0".parse().unwrap(),
+            move |_| said.load(Ordering::SeqCst),
+        )
+        .unwrap();
+        Self { url: format!("http://{}/hook", webhook.address()), status, webhook }
     }
 
     pub fn says(&self, status: u16) {
-        self.said.status.store(status, Ordering::SeqCst);
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// What was posted to it.
     pub fn seen(&self) -> Vec<Value> {
-        self.said.seen.lock().unwrap().clone()
+        self.webhook.posted().into_iter().map(|posted| posted.body).collect()
     }
-
-    /// Ends it: nobody listens any more.
-    pub fn end(self, topology: &Topology) {
-        self.said.over.store(true, Ordering::SeqCst);
-        let port = self.port;
-        drop(topology.lb.namespace.enter(|| TcpStream::connect(port)));
-    }
-}
-
-fn answer(mut stream: TcpStream, said: &Said) {
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut text = String::new();
-    let mut buffer = [0; 4096];
-    let body = loop {
-        let count = stream.read(&mut buffer).unwrap_or(0);
-        if count == 0 {
-            return;
-        }
-        text += &String::from_utf8_lossy(&buffer[..count]);
-        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
-        if let Some(body) = body.and_then(|body| serde_json::from_str(body).ok()) {
-            break body;
-        }
-    };
-    said.seen.lock().unwrap().push(body);
-    let status = said.status.load(Ordering::SeqCst);
-    // The client may have gone.
-    let _ = write!(stream, "HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n");
 }

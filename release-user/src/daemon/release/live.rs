@@ -95,10 +95,10 @@ impl Hands {
         }
     }
 
-    /// Sends each instance of the new version requests of our own. They go straight to it, so that
-    /// nothing counts them.
+    /// Sends each live instance of the new version requests of our own. They go straight to it, so
+    /// that nothing counts them. One that the threshold for `ready` does without is left alone.
     pub(super) async fn warm_up(
-        &self,
+        self: &Arc<Self>,
         release: &Release,
         requests: u32,
         path: Option<&str>,
@@ -106,8 +106,22 @@ impl Hands {
     ) -> Result<(), ApiError> {
         let state = self.state().await;
         let check = path.map_or(Check::Tcp, |path| Check::Http(path.to_owned()));
+        let asked = release.instances.iter().map(|id| async move {
+            let live = self.is_live(release, id).await;
+            live.inspect_err(|why| {
+                let text = format!("{why}: not live, not warmed up");
+                self.note(release, "warm-up", text, json!({ "instance": id, "requests": 0 }));
+            })
+            .ok()
+            .map(|()| id)
+        });
+        let live = join_all(asked).await.into_iter().flatten();
         let instances: Vec<InstanceState> =
-            release.instances.iter().filter_map(|id| find(state.as_ref()?, id).cloned()).collect();
+            live.filter_map(|id| find(state.as_ref()?, id).cloned()).collect();
+        if instances.is_empty() {
+            let text = "warm-up: no instance is live";
+            return Err(ApiError::new(ErrorCode::Internal, text));
+        }
         let warm = instances.iter().map(|instance| {
             let one = |_| probe(&check, &instance.id, instance.addr, WARM);
             let all = stream::iter(0..requests).map(one).buffer_unordered(concurrency as usize);
