@@ -91,8 +91,9 @@ pub fn version_of(split: &Split, hash: FlowHash) -> Option<u32> {
     if index < split.count && index < VERSIONS_PER_SERVICE as u32 { Some(index) } else { None }
 }
 
-/// The next version to try for a mid-flow packet: the one that new flows like it get, then the
-/// others in order, those without instances left out. `None` when all were tried. `family` is the
+/// The next entry to try for a mid-flow packet: the version that new flows like it get, then the
+/// others in order, former rings last, those without instances left out. `None` when all were
+/// tried. `family` is the
 /// flow's [`Address::INDEX`].
 #[inline(always)]
 pub fn next_trial(split: &Split, family: usize, hash: FlowHash, tried: u16) -> Option<u32> {

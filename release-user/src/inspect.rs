@@ -148,9 +148,10 @@ pub fn dump(bpffs: &Path, map: &str) -> Result<Vec<Value>, ApiError> {
                             json!({"rings": entry.rings, "bound": entry.bound, "share": share})
                         })
                         .collect();
-                    out.push(
-                        json!({"service": id, "generation": split.generation, "parts": parts}),
-                    );
+                    let behind = split.entries.iter().skip(parts.len()).map(|entry| entry.rings);
+                    let former: Vec<_> = behind.filter(|rings| *rings != [0, 0]).collect();
+                    out.push(json!({"service": id, "generation": split.generation,
+                        "parts": parts, "former": former}));
                 }
             }
         }

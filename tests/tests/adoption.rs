@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use release_tests::scenario::{DEADLINE, Held, eventually};
-use release_tests::topology::{SERVICE, Topology, TopologySpec};
+use release_tests::topology::{Balancer, SERVICE, Topology, TopologySpec};
 
 /// Takes the data plane down and up again: all tables are new.
 fn lose_everything<'a>(
@@ -96,4 +97,60 @@ fn a_connection_that_nobody_knows_is_reset() {
         lb.releasectl_json(&["flows"]).unwrap().as_array().unwrap().is_empty()
     });
     topology.hold().unwrap();
+}
+
+/// An instance that is drained alone is off its version's ring: its connections are found all the
+/// same, and it gets no new ones.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn instances_drained_alone_are_asked_too() {
+    let spec = TopologySpec { versions: vec![("v1".to_owned(), 3)], ..TopologySpec::default() };
+    let topology = Topology::new(&spec).unwrap();
+    let lb = &topology.lb;
+    let daemon = topology.up(&[("v1", 100)]).unwrap();
+    let _servers = topology.start_servers().unwrap();
+    let drained = "v1-2";
+    let on_drained = |held: &[Held]| held.iter().filter(|h| h.first.instance == drained).count();
+    let mut held: Vec<Held> = Vec::new();
+    while on_drained(&held) < 4 {
+        assert!(held.len() < 200, "an instance gets nothing");
+        held.push(topology.hold().unwrap());
+    }
+    let expected = on_drained(&held) as u64;
+    assert_eq!(former(lb).unwrap(), 0);
+    lb.releasectl_ok(&["drain", SERVICE, drained, "--no-wait"]).unwrap();
+    assert_eq!(former(lb).unwrap(), 1);
+    daemon.kill().unwrap();
+    lb.releasectl_ok(&["detach"]).unwrap();
+    assert!(!lb.bpffs().exists(), "pins are left");
+    let _daemon = lb.start_daemon().unwrap();
+
+    // A RST would be an error; the answer comes on the connection itself.
+    for held in &mut held {
+        held.ask("/").unwrap();
+    }
+    assert_eq!(lb.counter(drained, "adopted").unwrap(), expected);
+    let said = lb.verdict(drained).unwrap();
+    assert_eq!(
+        (said.verdict.as_str(), &said.report["counts"]["active"]),
+        ("busy", &expected.into())
+    );
+    for _ in 0..200 {
+        assert_ne!(topology.hold().unwrap().first.instance, drained);
+    }
+    for counter in ["placed", "opened"] {
+        assert_eq!(lb.counter(drained, counter).unwrap(), 0, "{counter}");
+    }
+    // Back on its ring, nothing is left of the way that was kept for it.
+    lb.releasectl_ok(&["undrain", SERVICE, drained]).unwrap();
+    assert_eq!(former(lb).unwrap(), 0);
+    for line in lb.releasectl_json(&["maps", "check"]).unwrap().as_array().unwrap() {
+        assert_eq!(line["ok"], true, "{line}");
+    }
+}
+
+/// How many entries of the one split are for mid-flow packets alone.
+fn former(lb: &Balancer) -> anyhow::Result<usize> {
+    let splits = lb.releasectl_json(&["maps", "dump", "SPLITS"])?;
+    splits[0]["former"].as_array().map(Vec::len).context("no split")
 }

@@ -339,12 +339,14 @@ impl SplitEntry {
 pub struct Split {
     /// Number of this split, stamped into every flow it places.
     pub generation: u32,
-    /// Number of entries in use.
+    /// Number of versions: new flows are divided among so many entries.
     pub count: u32,
-    /// Set of the versions whose ring of that family has an instance: bit 0 is the first.
+    /// Set of the entries whose ring of that family has an instance: bit 0 is the first. Mid-flow
+    /// packets are tried on these.
     pub occupied: [u32; 2],
     /// The versions in configuration order; a version of weight 0 has an empty share and is here
-    /// for mid-flow packets only.
+    /// for mid-flow packets only. So is what follows them: former rings, with the instances that
+    /// were taken off those of the versions.
     pub entries: [SplitEntry; VERSIONS_PER_SERVICE],
 }
 

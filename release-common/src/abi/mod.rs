@@ -34,8 +34,12 @@ pub const ABI_VERSION: u32 = 3;
 pub const MAX_SERVICES: u32 = 4096;
 /// Capacity of `BACKENDS`, `COUNTERS`, `USER_COUNTERS` and `LATENCY`. Id 0 is never given out.
 pub const MAX_BACKENDS: u32 = 16384;
-/// Capacity of `RINGS`: one ring per version and address family. Id 0 is never given out.
-pub const MAX_RINGS: u32 = 32768;
+/// Ids of versions' rings are below this: one ring per version and address family. Id 0 is never
+/// given out.
+pub const VERSION_RINGS: u32 = 32768;
+/// Capacity of `RINGS`: each version's ring has its former one [`VERSION_RINGS`] further, which
+/// still holds the instances that were taken off it.
+pub const MAX_RINGS: u32 = 2 * VERSION_RINGS;
 /// Elements of `GAUGES` that count all entries of a flow table, closed ones included: this one
 /// IPv4's, the next IPv6's.
 pub const GAUGE_ENTRIES: u32 = MAX_SERVICES;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use release_common::abi::{MAX_BACKENDS, MAX_RINGS, MAX_SERVICES};
+use release_common::abi::{MAX_BACKENDS, MAX_SERVICES, VERSION_RINGS};
 
 use super::commands::nothing_left;
 use super::state::{Clients, ServiceState, State, VersionState, clients_in_words};
@@ -20,7 +20,7 @@ pub(super) fn fits(state: &State) -> Result<(), ApiError> {
     let backends = state.instances().map(|(_, _, instance)| instance.backend);
     for (what, highest, capacity) in [
         ("services", state.services.iter().map(|service| service.id).max(), MAX_SERVICES),
-        ("versions and address families", rings.max(), MAX_RINGS),
+        ("versions and address families", rings.max(), VERSION_RINGS),
         ("instances", backends.max(), MAX_BACKENDS),
     ] {
         if highest.is_some_and(|highest| highest >= capacity) {

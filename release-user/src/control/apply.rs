@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytemuck::Zeroable;
-use release_common::abi::{Backend, BackendRef, PortBits};
+use release_common::abi::{Backend, BackendRef, PortBits, VERSION_RINGS};
 
 use super::encode;
 use super::plan::{Desired, RingPlan, ServicePlan};
@@ -46,6 +46,7 @@ pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(
         if changed.contains(&id) || maps.split(id)? != Some(split) {
             maps.swap_split(id, split)?;
         }
+        empty_former(maps, plan)?;
     }
     if scope.is_none() {
         let present = maps.backend_ids()?;
@@ -128,6 +129,18 @@ fn rings(maps: &mut Maps, plan: &ServicePlan) -> Result<bool, KernelError> {
         }
     }
     Ok(changed)
+}
+
+/// Empties former rings that no split names any more: a full one takes a quarter of a megabyte.
+fn empty_former(maps: &mut Maps, plan: &ServicePlan) -> Result<(), KernelError> {
+    let rings = plan.versions.iter().flat_map(|version| [version.rings.v4, version.rings.v6]);
+    for ring in rings.flatten().map(|ring| ring + VERSION_RINGS) {
+        let full = || Ok(maps.ring_head(ring)?.is_some_and(|head| head.size > 1));
+        if !plan.rings.contains_key(&ring) && full()? {
+            maps.set_ring(ring, &[], 0)?;
+        }
+    }
+    Ok(())
 }
 
 fn rules(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {

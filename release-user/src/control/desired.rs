@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use release_common::abi::VERSION_RINGS;
+
 use super::plan::{
     Desired, FrontendPlan, InstancePlan, Owner, Reaches, RingIds, RingPlan, RulePlan, ServicePlan,
     VersionPlan,
 };
 use super::state::{InstanceState, ServiceState, State, VersionState};
-use crate::config::{Config, Family, Frontend, Prefix, Service};
+use crate::config::{Config, Family, Frontend, Mode, Prefix, Protocol, Service};
 use crate::placement::{Member, RingSize, Split};
 
 impl Desired {
@@ -42,6 +44,8 @@ fn service_plan(state: &ServiceState, configured: Option<&Service>) -> ServicePl
     let mut versions = Vec::new();
     for (version, &bound) in state.versions.iter().zip(layout.bounds()) {
         rings.extend(version_rings(state, version, size));
+        let (former, kept) = former_rings(state, version, configured);
+        rings.extend(kept);
         let instances = version.instances.iter().map(|instance| InstancePlan {
             backend: instance.backend,
             addr: instance.addr,
@@ -53,6 +57,7 @@ fn service_plan(state: &ServiceState, configured: Option<&Service>) -> ServicePl
             number: version.ring,
             bound,
             rings: ring_ids(state, version),
+            former,
             instances: instances.collect(),
         });
     }
@@ -92,15 +97,47 @@ fn version_rings(
     let tunnel = state.settings.mode.is_tunnel();
     let members = move |family: Family| {
         let fits = |i: &&InstanceState| i.in_ring() && (tunnel || i.family() == family);
-        let member = |instance: &InstanceState| Member {
-            id: instance.backend,
-            addr: instance.addr,
-            weight: instance.weight,
-        };
         version.instances.iter().filter(fits).map(member).collect()
     };
     let ring = move |family| Some((ids.of(family)?, RingPlan { members: members(family), size }));
     Family::ALL.into_iter().filter_map(ring)
+}
+
+fn member(instance: &InstanceState) -> Member {
+    Member { id: instance.backend, addr: instance.addr, weight: instance.weight }
+}
+
+/// The version's rings as if no instance had been taken off them, where any was: a flow placed
+/// before that finds its instance by the same look-up. None where no instance could say whether a
+/// mid-flow packet is its own: that takes TCP, replies that pass here, and clients that keep their
+/// ports.
+fn former_rings(
+    state: &ServiceState,
+    version: &VersionState,
+    configured: Option<&Service>,
+) -> (RingIds, Vec<(u32, RingPlan)>) {
+    let (mut former, mut rings) = (RingIds::default(), Vec::new());
+    let tcp = state.protocols().any(|protocol| protocol == Protocol::Tcp);
+    let asked = tcp && matches!(state.settings.mode, Mode::Nat | Mode::Local);
+    let complete = version.instances.iter().all(InstanceState::in_ring);
+    let Some(service) = configured.filter(|_| asked && !complete) else { return (former, rings) };
+    let ids = ring_ids(state, version);
+    for (family, place) in [(Family::V4, &mut former.v4), (Family::V6, &mut former.v6)] {
+        let Some(id) = ids.of(family).map(|ring| ring + VERSION_RINGS) else { continue };
+        // Of several ids of a socket one is enough; orphaned ones stand last.
+        let mut sockets = HashSet::new();
+        let may_know = |i: &&InstanceState| i.family() == family && i.released.is_none();
+        let instances = version.instances.iter().filter(may_know);
+        let instances: Vec<&InstanceState> =
+            instances.filter(|instance| sockets.insert(instance.addr)).collect();
+        if instances.iter().all(|instance| instance.in_ring()) {
+            continue;
+        }
+        *place = Some(id);
+        let members = instances.into_iter().map(member).collect();
+        rings.push((id, RingPlan { members, size: service.ring_size() }));
+    }
+    (former, rings)
 }
 
 fn frontends(state: &ServiceState, configured: Option<&Service>) -> Vec<FrontendPlan> {

@@ -199,6 +199,15 @@ pub fn split(plan: &ServicePlan) -> Split {
             split.occupied[place] |= u32::from(plan.occupied(version, family)) << index;
         }
     }
+    // Behind the last version there is no share: nothing is placed there. If they do not all fit,
+    // the first versions' do.
+    let former = plan.versions.iter().map(|version| version.former);
+    let former = former.filter(|former| *former != RingIds::default());
+    for (index, RingIds { v4, v6 }) in (split.count as usize..VERSIONS_PER_SERVICE).zip(former) {
+        split.entries[index].rings = [v4.unwrap_or(0), v6.unwrap_or(0)];
+        split.occupied[Be32::INDEX] |= u32::from(v4.is_some()) << index;
+        split.occupied[Addr6::INDEX] |= u32::from(v6.is_some()) << index;
+    }
     split
 }
 

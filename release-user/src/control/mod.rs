@@ -18,6 +18,8 @@ pub mod settings;
 pub mod state;
 
 #[cfg(test)]
+mod former_tests;
+#[cfg(test)]
 mod mixed_tests;
 #[cfg(test)]
 mod plan_tests;

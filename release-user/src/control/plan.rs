@@ -81,13 +81,15 @@ pub struct VersionPlan {
     pub bound: u64,
     /// Its rings.
     pub rings: RingIds,
+    /// Those of its rings that have lost instances, with these: for mid-flow packets.
+    pub former: RingIds,
     /// Its instances, those that only have flows of before included.
     pub instances: Vec<InstancePlan>,
 }
 
 /// Rings of a version, by the family of the client's packet. Where packets travel in tunnels both
-/// are the same; `None`: the service has no frontend of this family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// are the same; `None`: there is none, as where the service has no frontend of this family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingIds {
     /// For IPv4 clients.
     pub v4: Option<u32>,
