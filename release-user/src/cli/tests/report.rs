@@ -12,7 +12,8 @@ async fn a_report_is_a_page_or_data() {
     assert!(page.starts_with("<!DOCTYPE html>\n<html") && page.ends_with("</html>\n"), "{page}");
     let asked = served.fake.asked.lock().unwrap().clone();
     // The newest of a service may be another one by then.
-    assert_eq!(asked[..2], [r#"release {"release":"web"}"#, r#"samples {"release":"3"}"#]);
+    let all = [r#"release {"release":"web","skip":0}"#, r#"samples {"release":"3","skip":0}"#];
+    assert_eq!(asked[..2], all);
 
     let data = json(&done(&served, "release report web -o json").await);
     assert_eq!((&data["release"]["id"], &data["samples"][2]["epoch"]), (&3.into(), &1.into()));
