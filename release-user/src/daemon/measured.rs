@@ -15,7 +15,7 @@ impl Daemon {
     }
 }
 
-/// As [`Daemon::measured`], from the maps.
+/// What the packet path measured of some instances, summed, from the maps alone.
 ///
 /// # Errors
 /// The system call's.
