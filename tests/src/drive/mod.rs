@@ -216,6 +216,8 @@ impl Run<'_> {
         };
         *by_version.entry(owner.version).or_default() += 1;
         *outcome.instances.entry(owner.instance).or_default() += 1;
+        drop(state);
+        self.changed.notify_all();
         Ok(flow)
     }
 
@@ -236,10 +238,8 @@ impl Run<'_> {
     fn failed(&self, error: &anyhow::Error) {
         let mut state = self.lock();
         state.outcome.error(error);
-        if state.outcome.errors >= TOO_MANY {
-            state.stopped = true;
-            drop(state);
-            self.changed.notify_all();
-        }
+        state.stopped |= state.outcome.errors >= TOO_MANY;
+        drop(state);
+        self.changed.notify_all();
     }
 }
