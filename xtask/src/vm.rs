@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "SERIES")]
     kernel: Vec<Series>,
     /// Seconds that one kernel may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     timeout: u64,
     /// Make a fault on purpose instead of running the tests: the command must fail
     #[arg(long, value_enum)]
