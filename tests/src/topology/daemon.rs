@@ -12,7 +12,7 @@ use super::Balancer;
 use crate::process::Process;
 
 /// How long a daemon may take to be ready, and to end after SIGTERM.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
 const STOP: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -28,7 +28,7 @@ impl Balancer {
     /// [`Balancer::log_path`].
     ///
     /// # Errors
-    /// It ends, or does not answer within 60 s; the error carries the end of its log.
+    /// It ends, or does not answer within four minutes; the error carries the end of its log.
     pub fn start_daemon(&self) -> Result<Daemon<'_>> {
         let daemon = self.spawn_daemon(&["daemon"])?;
         daemon.wait_ready(START)?;

@@ -75,7 +75,7 @@ fn a_smooth_upgrade() {
     assert!(paused["reasons"][0].as_str().unwrap().contains("which image?"), "{paused:#}");
     typed(&lab, 0, "releasectl release abort web");
     state(&lab, "web", "rolled-back");
-    assert_eq!(lb.instance_status("web-1").unwrap()["state"], "idle");
+    eventually(DEADLINE, "idle", || lb.instance_status("web-1").unwrap()["state"] == "idle");
     typed(&lab, 0, "releasectl undrain web web-1");
     assert_eq!(lb.instance_status("web-1").unwrap()["state"], "active");
     clean(load);

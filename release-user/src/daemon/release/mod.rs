@@ -11,6 +11,7 @@ mod show;
 mod webhook;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -70,11 +71,16 @@ impl Releases {
         }
     }
 
-    /// Has a release carried out.
+    /// Has a release carried out, unless it is: one that is started while the journal is read is
+    /// found there, too.
     fn carry(&self, release: Release) {
         let (orders, receiver) = mpsc::channel(8);
-        let running = Running { orders, reasons: Vec::new(), live: None };
-        lock(&self.running).insert(release.id, running);
+        match lock(&self.running).entry(release.id) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => {
+                place.insert(Running { orders, reasons: Vec::new(), live: None });
+            }
+        }
         // Nobody to receive it: the daemon ends, and the next one finds it in the journal.
         let _ = self.begun.send((release, receiver));
     }
@@ -111,7 +117,11 @@ impl Daemon {
                 Some((release, orders)) = begun.recv() => {
                     tasks.spawn(Arc::clone(&self).carry_one(release, orders));
                 }
-                Some(_) = tasks.join_next() => {}
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended {
+                        log::error!("a release stands still until the daemon is restarted: {error}");
+                    }
+                }
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
         }
