@@ -80,7 +80,9 @@ fn offline_on_request() {
     assert_eq!(ended.code(), Some(143), "{}", lab.file("background"));
     let said = lab.file("background");
     assert!(said.contains("nobody loses anything: receipt"), "{said}");
-    let events = typed(&lab, 0, "releasectl events | grep offline");
-    assert!(events.contains("web/web-3 has gone offline"), "{events}");
+    eventually(DEADLINE, "its end noticed", || {
+        let events = typed(&lab, 0, "releasectl events | grep offline");
+        events.contains("web/web-3 has gone offline")
+    });
     clean(load);
 }
