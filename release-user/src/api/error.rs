@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Invalid;
+
 /// Kinds of failure, each with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +52,25 @@ impl ApiError {
     /// An error without a hint.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: None }
+    }
+
+    /// `what: why (hint)`
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// The error of a value that cannot be; `what` it is stands in front.
+    #[must_use]
+    pub fn invalid(code: ErrorCode, what: &str, invalid: &Invalid) -> Self {
+        let error = Self::new(code, format!("{what}: {}", invalid.what()));
+        match invalid.hint_text() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 
     /// The same with a hint.

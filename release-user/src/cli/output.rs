@@ -110,8 +110,7 @@ pub(super) fn json(value: &impl Serialize, pretty: bool) -> Result<String, ApiEr
 
 /// `error: what: why (hint)`, or the same in JSON, with its line end.
 pub(super) fn error_text(error: &ApiError, format: Output) -> String {
-    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    let text = || format!("error: {}{hint}\n", error.message);
+    let text = || format!("error: {}\n", error.in_full());
     match format {
         Output::Text => text(),
         Output::Json | Output::Jsonl => {

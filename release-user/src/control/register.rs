@@ -12,7 +12,7 @@ use super::leave::Absence;
 use super::reconcile::{Ids, epoch_of, second_ring};
 use super::state::{InstanceState, ServiceState, State, VersionState};
 use crate::api::types::{ApiError, ErrorCode};
-use crate::config::{Config, Endpoint, InstanceId, InstanceWeight, Invalid, MAX_VERSIONS, Service};
+use crate::config::{Config, Endpoint, InstanceId, InstanceWeight, MAX_VERSIONS, Service};
 
 /// What an instance that registered said of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,14 +60,6 @@ pub(super) fn conflict(message: String) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-fn with_hint(code: ErrorCode, what: &str, invalid: &Invalid) -> ApiError {
-    let error = ApiError::new(code, format!("{what}: {}", invalid.what()));
-    match invalid.hint_text() {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
-}
-
 /// The service with the instance registered, and whether that changes anything: asked again with
 /// the same data, nothing does.
 ///
@@ -93,9 +85,11 @@ pub fn register(
         return Err(conflict(what).hint(hint));
     }
     let what = format!("instance {name}/{version}/{id}");
-    configured.admits(*addr).map_err(|invalid| with_hint(ErrorCode::Usage, &what, &invalid))?;
+    configured
+        .admits(*addr)
+        .map_err(|invalid| ApiError::invalid(ErrorCode::Usage, &what, &invalid))?;
     let unique = config.admits(configured, *addr);
-    unique.map_err(|invalid| with_hint(ErrorCode::Conflict, &what, &invalid))?;
+    unique.map_err(|invalid| ApiError::invalid(ErrorCode::Conflict, &what, &invalid))?;
     if before.version(id.as_str()).is_some() || id.as_str() == version {
         let text = format!("{what}: {id} is also a version");
         return Err(ApiError::new(ErrorCode::Usage, text).hint("commands take either"));

@@ -13,9 +13,8 @@ use super::release::token;
 use crate::api::types::{EventLine, SCHEMA};
 use crate::config::Alarms;
 use crate::net::http::post_json;
-use crate::release::hook::{self, Call, Outcome};
-use crate::release::phase::Point;
-use crate::release::plan::{Action, Hook, Webhook};
+use crate::release::hook::{self, Outcome};
+use crate::release::plan::Webhook;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -105,23 +104,14 @@ fn document(event: &EventLine) -> serde_json::Value {
 }
 
 async fn run(argv: &[String], event: &EventLine) {
-    let action = Action::Exec(argv.to_vec());
-    let hook = Hook { action, timeout: LIMIT, idempotent: true, secrets: Vec::new() };
     let input = document(event);
     let state = input["state"].as_str().unwrap_or_default().to_owned();
-    let call = Call {
-        point: Point::Event,
-        service: event.service.clone().unwrap_or_default(),
-        version: String::new(),
-        instance: None,
-        variables: vec![
-            ("RELEASE_ALARM".to_owned(), state),
-            ("RELEASE_SERVICE".to_owned(), event.service.clone().unwrap_or_default()),
-            ("RELEASE_MESSAGE".to_owned(), event.message.clone()),
-        ],
-        input,
-    };
-    let ran = hook::run(&hook, &call, |_| ()).await;
+    let variables = [
+        ("RELEASE_ALARM", state.as_str()),
+        ("RELEASE_SERVICE", event.service.as_deref().unwrap_or_default()),
+        ("RELEASE_MESSAGE", event.message.as_str()),
+    ];
+    let ran = hook::run_program(argv, LIMIT, &variables, input).await;
     if let Outcome::Failed(why) = ran.outcome {
         log::warn!("alarm program {}: {why}", argv.join(" "));
     }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use super::core::{Daemon, describe_weights};
-use super::events;
+use super::core::{Daemon, describe_weights, drain_from_now};
 use crate::api::release::{
     OrderRequest, ReleaseId, ReleaseLine, ReleaseQuery, ReleaseShow, StartRelease, Started,
 };
@@ -48,11 +47,9 @@ impl Api for Daemon {
     async fn drain(&self, request: DrainRequest) -> Result<InForce, ApiError> {
         self.not_in_release(&request.service)?;
         let drain = DrainState {
-            weight_before: 0,
-            since: events::now(),
-            since_boot_ms: super::clock::monotonic().as_millis() as u64,
             deadline_s: request.deadline_s,
             force: request.force_per_second.filter(|_| request.deadline_s.is_some()),
+            ..drain_from_now()
         };
         let done = self
             .change(&request.service, |service| {

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use tokio::sync::{Mutex, Notify};
 
-use super::events::EventHub;
+use super::clock;
+use super::events::{self, EventHub};
 use super::rates::Rates;
 use crate::api::types::{ApiError, ErrorCode, InForce};
 use crate::config::Config;
 use crate::control::plan::Desired;
 use crate::control::reconcile::reconcile;
-use crate::control::state::{ServiceState, State};
+use crate::control::state::{DrainState, ServiceState, State};
 use crate::control::{apply, commands};
 use crate::kernel::{Clock, KernelError, Links, Loaded, Maps, Programs};
 use crate::net::netlink::Interface;
@@ -262,6 +263,15 @@ impl Daemon {
 /// Locks what is consistent at any moment: a panic elsewhere has left nothing half-done in it.
 pub fn lock<T>(mutex: &std::sync::Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A drain that begins now.
+pub fn drain_from_now() -> DrainState {
+    DrainState {
+        since: events::now(),
+        since_boot_ms: clock::since_boot_ms(),
+        ..DrainState::default()
+    }
 }
 
 /// "v1 0, v2 100".

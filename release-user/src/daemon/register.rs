@@ -1,9 +1,9 @@
 //! Instances that register themselves, and ask to leave.
 
-use super::core::Daemon;
+use super::core::{Daemon, drain_from_now};
+use super::events;
 use super::idle::Subject;
 use super::report::absence_word;
-use super::{clock, events};
 use crate::api::types::{
     ApiError, DeregisterRequest, Deregistered, ErrorCode, InForce, MaintRequest, Offline,
     OfflineRequest, RegisterRequest, Registered, RetireRequest, SCHEMA,
@@ -131,7 +131,7 @@ impl Daemon {
     /// As [`leave::absent`].
     pub async fn offline_instance(&self, request: OfflineRequest) -> Result<Offline, ApiError> {
         let OfflineRequest { service, id, deadline_s, allow_empty } = request;
-        let drain = DrainState { deadline_s, ..begins_now() };
+        let drain = DrainState { deadline_s, ..drain_from_now() };
         let done = self
             .change(&service, |state| {
                 leave::absent(state, &id, Absence::Offline, &drain, allow_empty)
@@ -169,7 +169,7 @@ impl Daemon {
         let MaintRequest { service, id, on, allow_empty } = request;
         let command = |state: &mut ServiceState| {
             if on {
-                leave::absent(state, &id, Absence::Maint, &begins_now(), allow_empty)
+                leave::absent(state, &id, Absence::Maint, &drain_from_now(), allow_empty)
             } else {
                 leave::present(state, &id)
             }
@@ -184,26 +184,12 @@ impl Daemon {
     }
 }
 
-fn begins_now() -> DrainState {
-    DrainState {
-        since: events::now(),
-        since_boot_ms: clock::monotonic().as_millis() as u64,
-        ..DrainState::default()
-    }
-}
-
 /// What is asked for, checked value by value.
 fn entry(request: RegisterRequest) -> Result<Entry, ApiError> {
     let RegisterRequest { service, version, addr, id, weight, meta, lease_s, .. } = request;
     let usage = |what: &str, why: &str| ApiError::new(ErrorCode::Usage, format!("{what}: {why}"));
     let invalid = |what: &'static str| {
-        move |invalid: Invalid| {
-            let error = usage(what, invalid.what());
-            match invalid.hint_text() {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        }
+        move |invalid: Invalid| ApiError::invalid(ErrorCode::Usage, what, &invalid)
     };
     let addr = Endpoint::parse(&addr).map_err(invalid("address"))?;
     let version = Name::new(&version).map_err(invalid("version"))?;

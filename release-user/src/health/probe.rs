@@ -10,9 +10,7 @@ use tokio::time::timeout;
 
 use super::Check;
 use crate::net::http::exchange;
-use crate::release::hook::{self, Call, Outcome};
-use crate::release::phase::Point;
-use crate::release::plan::{Action, Hook};
+use crate::release::hook::{self, Outcome};
 
 /// Errors of this host's, not the instance's: out of descriptors, memory or ports.
 const OURS: [i32; 5] =
@@ -88,19 +86,9 @@ async fn run(
     address: SocketAddr,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let action = Action::Exec(argv.to_vec());
-    let hook = Hook { action, timeout, idempotent: true, secrets: Vec::new() };
-    let variables =
-        [("RELEASE_INSTANCE", instance.to_owned()), ("RELEASE_ADDRESS", address.to_string())];
-    let call = Call {
-        point: Point::Probe,
-        service: String::new(),
-        version: String::new(),
-        instance: Some(instance.to_owned()),
-        variables: variables.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        input: serde_json::Value::Null,
-    };
-    let ran = hook::run(&hook, &call, |_| ()).await;
+    let address = address.to_string();
+    let variables = [("RELEASE_INSTANCE", instance), ("RELEASE_ADDRESS", &address)];
+    let ran = hook::run_program(argv, timeout, &variables, serde_json::Value::Null).await;
     match ran.outcome {
         Outcome::Done => Ok(()),
         Outcome::NotYet => Err(Failure::Instance("exit status: 75".to_owned())),

@@ -87,6 +87,28 @@ pub async fn run(hook: &Hook, call: &Call, started: impl FnOnce(u32)) -> Ran {
     Ran { outcome, took: begun.elapsed(), output }
 }
 
+/// Runs a program that is no hook of a release, as one.
+pub async fn run_program(
+    argv: &[String],
+    timeout: Duration,
+    variables: &[(&str, &str)],
+    input: serde_json::Value,
+) -> Ran {
+    let action = Action::Exec(argv.to_vec());
+    let hook = Hook { action, timeout, idempotent: true, secrets: Vec::new() };
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let call = Call {
+        // These name units alone.
+        point: Point::Event,
+        service: String::new(),
+        version: String::new(),
+        instance: None,
+        variables: variables.iter().map(owned).collect(),
+        input,
+    };
+    run(&hook, &call, |_| ()).await
+}
+
 /// The command, with nothing of the daemon's environment but what it names.
 fn command(hook: &Hook, call: &Call) -> io::Result<Command> {
     let argv = match &hook.action {

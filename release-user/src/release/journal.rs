@@ -79,8 +79,8 @@ pub trait Journal {
     fn note_entry(&mut self, release: u64, entry: &Entry) -> Result<(), StoreError>;
     /// A release.
     fn release(&self, id: u64) -> Result<Option<Release>, StoreError>;
-    /// Releases, of one service or all, the newest first.
-    fn releases(&self, service: Option<&str>) -> Result<Vec<Release>, StoreError>;
+    /// Releases, of one service or all services, the newest first; those that are `over`, too.
+    fn releases(&self, service: Option<&str>, over: bool) -> Result<Vec<Release>, StoreError>;
     /// What happened to one, the first first, without the first `skip`.
     fn timeline(&self, release: u64, skip: usize) -> Result<Vec<Entry>, StoreError>;
     /// When the first and the last of that happened.

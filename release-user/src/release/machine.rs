@@ -254,6 +254,14 @@ impl Release {
         }
     }
 
+    /// What is left, `since_boot`, of a time that counts from when it came to what it wants now. After
+    /// a reboot that is all of it.
+    #[must_use]
+    pub fn left(&self, time: Duration, since_boot: Duration) -> Duration {
+        let began = Duration::from_millis(self.since_boot_ms);
+        time.saturating_sub(since_boot.saturating_sub(began))
+    }
+
     /// Where it is after something happened.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use proptest::sample::select;
 use proptest::strategy::Strategy as Generator;
 
 use super::super::plan::{Analysis, Drain, Hooks, Ready, Threshold, Webhook};
+use super::super::words::good;
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -56,16 +57,6 @@ fn all_steps() -> Vec<Step> {
         Step::Approve { webhook, timeout: MINUTE },
         Step::Weight { percent: 50, hold: MINUTE },
     ]
-}
-
-/// The event that takes it on where all goes well.
-fn good(release: &Release) -> Event {
-    match (&release.phase, release.wanted()) {
-        (Phase::Paused { .. }, _) => Event::Command(Command::Resume),
-        (_, Some(Want::Idle(_))) => Event::Idle { receipts: vec![7], forced: false },
-        (_, Some(Want::Judge)) => Event::Judged(Judgement::Pass),
-        _ => Event::Done,
-    }
 }
 
 /// The states on the way where all goes well, each once.

@@ -179,9 +179,7 @@ async fn work(world: &impl World, release: &Release) -> Result<Event, StoreError
 /// Waits until what is wanted now takes too long.
 async fn limit(world: &impl World, release: &Release) {
     let Some(limit) = release.limit() else { return std::future::pending().await };
-    let began = Duration::from_millis(release.since_boot_ms);
-    let passed = world.since_boot().saturating_sub(began);
-    sleep(limit.saturating_sub(passed)).await;
+    sleep(release.left(limit, world.since_boot())).await;
 }
 
 /// Runs a hook for each instance of a part, or once: those that have not been run here.

@@ -170,7 +170,7 @@ impl Release {
 }
 
 /// The event that takes a release on where all goes well.
-fn good(release: &Release) -> Event {
+pub(super) fn good(release: &Release) -> Event {
     match (&release.phase, release.wanted()) {
         (Phase::Paused { .. }, _) => Event::Command(Command::Resume),
         (_, Some(Want::Idle(_))) => Event::Idle { receipts: vec![0], forced: false },

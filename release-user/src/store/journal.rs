@@ -92,10 +92,10 @@ impl Journal for SqliteStore {
         Ok(self.documents(query, params![id])?.pop())
     }
 
-    fn releases(&self, service: Option<&str>) -> Result<Vec<Release>, StoreError> {
-        let query =
-            "SELECT document FROM release WHERE ?1 IS NULL OR service = ?1 ORDER BY id DESC";
-        self.documents(query, params![service])
+    fn releases(&self, service: Option<&str>, over: bool) -> Result<Vec<Release>, StoreError> {
+        let query = "SELECT document FROM release
+                     WHERE (?1 IS NULL OR service = ?1) AND (?2 OR over = 0) ORDER BY id DESC";
+        self.documents(query, params![service, over])
     }
 
     fn timeline(&self, release: u64, skip: usize) -> Result<Vec<Entry>, StoreError> {
@@ -205,9 +205,13 @@ mod tests {
         store.save_release(&over, Some(&entry("reversed"))).unwrap();
         let third = store.begin_release(a_release("web"), &entry("began")).unwrap();
         assert!(third.id > first.id);
-        let ids: Vec<u64> = store.releases(Some("web")).unwrap().iter().map(|r| r.id).collect();
+        let ids: Vec<u64> =
+            store.releases(Some("web"), true).unwrap().iter().map(|r| r.id).collect();
         assert_eq!(ids, [third.id, first.id]);
-        assert_eq!(store.releases(None).unwrap().len(), 3);
+        assert_eq!(store.releases(None, true).unwrap().len(), 3);
+        let under_way = store.releases(Some("web"), false).unwrap();
+        assert_eq!(under_way.iter().map(|r| r.id).collect::<Vec<_>>(), [third.id]);
+        assert_eq!(store.releases(None, false).unwrap().len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::core::Daemon;
-use super::super::events;
+use super::super::{clock, events};
 use crate::api::release::{OrderRequest, StageLine, StartRelease, Started};
 use crate::api::types::{ApiError, ErrorCode};
 use crate::config::{Config, Prefix, Service};
@@ -50,8 +50,7 @@ impl Daemon {
     }
 
     fn nothing_under_way(&self, service: &str) -> Result<(), ApiError> {
-        let mut all = self.journal().releases(Some(service))?.into_iter();
-        match all.find(|release| !release.phase.is_over()) {
+        match self.under_way(service)? {
             Some(release) => Err(under_way(service, release.id)),
             None => Ok(()),
         }
@@ -164,7 +163,7 @@ fn new(
         phase: Phase::Pending,
         done: 0,
         round: 0,
-        since_boot_ms: super::super::clock::monotonic().as_millis() as u64,
+        since_boot_ms: clock::since_boot_ms(),
     }
 }
 

@@ -62,9 +62,9 @@ impl Hands {
         lock(&self.events).take();
     }
 
-    async fn run_event_hook(&self, release: &Release, entry: &Entry) {
+    async fn run_event_hook(self: &Arc<Self>, release: &Release, entry: &Entry) {
         let Some(hook) = release.hook(Point::Event) else { return };
-        let mut call = self.describe(release, Point::Event, None, None).await;
+        let mut call = self.call(release, Point::Event, None, None).await;
         if let Value::Object(input) = &mut call.input {
             input.insert("event".to_owned(), json!(entry));
         }
@@ -127,8 +127,47 @@ impl Hands {
         }
         Ok(true)
     }
+}
 
-    async fn describe(
+/// An instance of a service that is not gone.
+pub fn find<'a>(service: &'a ServiceState, id: &str) -> Option<&'a InstanceState> {
+    let mut all = service.instances().filter(|(_, instance)| !instance.orphaned);
+    all.find(|(_, instance)| instance.id == id).map(|(_, instance)| instance)
+}
+
+impl World for Arc<Hands> {
+    fn journal(&self) -> impl DerefMut<Target = dyn Journal + Send> {
+        self.daemon.journal()
+    }
+
+    fn now(&self) -> String {
+        events::now()
+    }
+
+    fn since_boot(&self) -> Duration {
+        clock::monotonic()
+    }
+
+    async fn stopped(&self) {
+        let mut stopped = self.daemon.releases.stop.subscribe();
+        // The sender lives as long as the daemon.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }
+
+    async fn instances(&self, release: &Release, part: Part) -> Vec<String> {
+        match part {
+            Part::New => release.instances.clone(),
+            Part::Batch(batch) => release.batch(batch).to_vec(),
+            Part::Old => {
+                let state = self.state().await;
+                let version = state.as_ref().and_then(|service| service.version(&release.from));
+                let all = version.into_iter().flat_map(|version| &version.instances);
+                all.filter(|instance| !instance.orphaned).map(|i| i.id.clone()).collect()
+            }
+        }
+    }
+
+    async fn call(
         &self,
         release: &Release,
         point: Point,
@@ -200,55 +239,6 @@ impl Hands {
             input,
         }
     }
-}
-
-/// An instance of a service that is not gone.
-pub fn find<'a>(service: &'a ServiceState, id: &str) -> Option<&'a InstanceState> {
-    let mut all = service.instances().filter(|(_, instance)| !instance.orphaned);
-    all.find(|(_, instance)| instance.id == id).map(|(_, instance)| instance)
-}
-
-impl World for Arc<Hands> {
-    fn journal(&self) -> impl DerefMut<Target = dyn Journal + Send> {
-        self.daemon.journal()
-    }
-
-    fn now(&self) -> String {
-        events::now()
-    }
-
-    fn since_boot(&self) -> Duration {
-        clock::monotonic()
-    }
-
-    async fn stopped(&self) {
-        let mut stopped = self.daemon.releases.stop.subscribe();
-        // The sender lives as long as the daemon.
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
-
-    async fn instances(&self, release: &Release, part: Part) -> Vec<String> {
-        match part {
-            Part::New => release.instances.clone(),
-            Part::Batch(batch) => release.batch(batch).to_vec(),
-            Part::Old => {
-                let state = self.state().await;
-                let version = state.as_ref().and_then(|service| service.version(&release.from));
-                let all = version.into_iter().flat_map(|version| &version.instances);
-                all.filter(|instance| !instance.orphaned).map(|i| i.id.clone()).collect()
-            }
-        }
-    }
-
-    async fn call(
-        &self,
-        release: &Release,
-        point: Point,
-        instance: Option<&str>,
-        by: Option<&Proof>,
-    ) -> Call {
-        self.describe(release, point, instance, by).await
-    }
 
     async fn holds(&self, _: &Release, proof: &Proof) -> bool {
         match self.still_proven(proof).await {
@@ -291,7 +281,7 @@ impl World for Arc<Hands> {
         };
         match done {
             Ok(()) => Event::Done,
-            Err(error) => Event::Failed(in_full(&error)),
+            Err(error) => Event::Failed(error.in_full()),
         }
     }
 
@@ -308,16 +298,6 @@ impl World for Arc<Hands> {
 impl Hands {
     /// Waits until so much time has passed since the release came to what it wants now.
     pub(super) async fn wait(&self, release: &Release, time: Duration) {
-        let began = Duration::from_millis(release.since_boot_ms);
-        let passed = clock::monotonic().saturating_sub(began);
-        sleep(time.saturating_sub(passed)).await;
-    }
-}
-
-/// An error with its hint.
-pub fn in_full(error: &ApiError) -> String {
-    match &error.hint {
-        Some(hint) => format!("{} ({hint})", error.message),
-        None => error.message.clone(),
+        sleep(release.left(time, clock::monotonic())).await;
     }
 }

@@ -29,10 +29,7 @@ struct Baseline {
 impl Hands {
     /// Waits for the end of a hold. A version that fails before ends it.
     pub(super) async fn hold(self: &Arc<Self>, release: &Release, time: Duration) -> Event {
-        let began = Duration::from_millis(release.since_boot_ms);
-        // After a reboot it is held for the whole time.
-        let passed = clock::monotonic().saturating_sub(began);
-        let end = clock::monotonic() + time.saturating_sub(passed);
+        let end = clock::monotonic() + release.left(time, clock::monotonic());
         if let Err(error) = self.baseline(release).await {
             return Event::Failed(error.message);
         }
@@ -59,11 +56,8 @@ impl Hands {
     async fn too_few(self: &Arc<Self>, release: &Release) -> Option<String> {
         let all = u32::try_from(release.instances.len()).unwrap_or(u32::MAX);
         let needed = release.plan.ready.threshold.of(all) as usize;
-        let asked = release.instances.iter().map(|id| self.is_live(release, id));
-        let said = futures_util::future::join_all(asked).await;
-        let why: Vec<String> = said.into_iter().filter_map(Result::err).collect();
+        let why = self.not_live(release, &release.instances).await;
         let live = release.instances.len() - why.len();
-        self.daemon.releases.note(self.id, |running| running.live = Some(live));
         (live < needed)
             .then(|| format!("{live} instances live of {needed} needed: {}", why.join("; ")))
     }
@@ -84,7 +78,7 @@ impl Hands {
             return Ok(baseline);
         }
         let (old, new) = self.measure(release).await?;
-        let since_boot_ms = clock::monotonic().as_millis() as u64;
+        let since_boot_ms = clock::since_boot_ms();
         let baseline = Baseline { place, since_boot_ms, epoch, old, new };
         let data = serde_json::to_value(&baseline).unwrap_or_default();
         self.note(release, "baseline", "measured from here".to_owned(), data);

@@ -36,14 +36,9 @@ impl Hands {
     ) -> Result<(), ApiError> {
         let mut told = None;
         loop {
-            let asked = instances.iter().map(|id| self.is_live(release, id));
-            let said = join_all(asked).await;
-            let live = said.iter().filter(|one| one.is_ok()).count();
-            let why: Vec<String> = said.into_iter().filter_map(Result::err).collect();
-            self.daemon.releases.note(self.id, |running| {
-                running.live = Some(live);
-                running.reasons.clone_from(&why);
-            });
+            let why = self.not_live(release, instances).await;
+            let live = instances.len() - why.len();
+            self.daemon.releases.note(self.id, |running| running.reasons.clone_from(&why));
             if told != Some(live) {
                 told = Some(live);
                 let all = instances.len();
@@ -60,16 +55,25 @@ impl Hands {
         }
     }
 
+    /// Asks some instances whether they are live, and returns why those are not that are not.
+    pub(super) async fn not_live(
+        self: &Arc<Self>,
+        release: &Release,
+        instances: &[String],
+    ) -> Vec<String> {
+        let asked = instances.iter().map(|id| self.is_live(release, id));
+        let why: Vec<String> = join_all(asked).await.into_iter().filter_map(Result::err).collect();
+        let live = instances.len() - why.len();
+        self.daemon.releases.note(self.id, |running| running.live = Some(live));
+        why
+    }
+
     /// Whether an instance is live: its health check, or else a connection, says so, and so does the
     /// hook `probe`.
     ///
     /// # Errors
     /// Why it is not.
-    pub(super) async fn is_live(
-        self: &Arc<Self>,
-        release: &Release,
-        id: &str,
-    ) -> Result<(), String> {
+    async fn is_live(self: &Arc<Self>, release: &Release, id: &str) -> Result<(), String> {
         let not = |why: String| format!("{id}: {why}");
         let state = self.state().await;
         let found = state.as_ref().and_then(|service| Some((service, find(service, id)?)));

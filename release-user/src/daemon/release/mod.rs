@@ -101,9 +101,9 @@ impl Daemon {
     /// Goes on with what the journal has, and carries out what is started, until told to stop.
     pub async fn carry_releases(self: Arc<Self>) {
         let Some(mut begun) = lock(&self.releases.waiting).take() else { return };
-        match self.journal().releases(None) {
-            Ok(all) => {
-                for release in all.into_iter().rev().filter(|release| !release.phase.is_over()) {
+        match self.journal().releases(None, false) {
+            Ok(under_way) => {
+                for release in under_way.into_iter().rev() {
                     log::info!("release {} of {} goes on", release.id, release.service);
                     self.releases.carry(release);
                 }
@@ -196,8 +196,7 @@ impl Daemon {
     /// # Errors
     /// Conflict.
     pub fn not_in_release(&self, service: &str) -> Result<(), ApiError> {
-        let under_way = self.journal().releases(Some(service))?;
-        match under_way.into_iter().find(|release| !release.phase.is_over()) {
+        match self.under_way(service)? {
             Some(release) if !release.phase.waits() => Err(ApiError::new(
                 ErrorCode::Conflict,
                 format!("service {service}: release {} is {}", release.id, release.state()),
@@ -224,7 +223,7 @@ pub fn keeps_releases(
     state: &State,
     next: &Config,
 ) -> Result<(), ApiError> {
-    for release in journal.releases(None)?.iter().filter(|release| !release.phase.is_over()) {
+    for release in journal.releases(None, false)? {
         let service = state.service(&release.service);
         // What registered itself is in no configuration.
         let configured = |name: &str| {

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::super::core::describe_weights;
-use super::super::{clock, events};
-use super::hands::{Hands, find, in_full};
+use super::super::core::{describe_weights, drain_from_now};
+use super::hands::{Hands, find};
 use crate::api::types::{ApiError, ErrorCode, InForce, Receipt, RetireRequest, TargetQuery};
 use crate::config::Prefix;
 use crate::control::commands::{self, Target};
@@ -77,12 +76,10 @@ impl Hands {
     pub(super) async fn drain(&self, of: &Release, part: Part) -> Result<(), ApiError> {
         let forced = matches!(of.phase, Phase::Forcing(_));
         let drain = DrainState {
-            weight_before: 0,
-            since: events::now(),
-            since_boot_ms: clock::monotonic().as_millis() as u64,
             // The release has its own deadline.
             deadline_s: forced.then_some(0.0),
             force: forced.then_some(of.plan.drain.force_rate),
+            ..drain_from_now()
         };
         for name in Self::targets(of, part) {
             let change = self.daemon.change(&of.service, |service| {
@@ -104,7 +101,7 @@ impl Hands {
                     forced |= self.was_forced(&target, &receipt).await;
                     receipts.push(receipt.id);
                 }
-                Err(error) => return Event::Failed(in_full(&error)),
+                Err(error) => return Event::Failed(error.in_full()),
             }
         }
         self.daemon.releases.note(self.id, |running| running.reasons.clear());

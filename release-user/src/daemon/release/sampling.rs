@@ -79,7 +79,7 @@ impl Daemon {
             .collect::<Result<Vec<_>, ApiError>>()?;
         Ok(Sample {
             at: events::now(),
-            since_boot_ms: clock::monotonic().as_millis() as u64,
+            since_boot_ms: clock::since_boot_ms(),
             epoch,
             generation: service.generation,
             versions,

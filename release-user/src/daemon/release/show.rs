@@ -17,9 +17,8 @@ impl Daemon {
     /// # Errors
     /// The store's.
     pub fn release_lines(&self, query: &ReleaseQuery) -> Result<Vec<ReleaseLine>, ApiError> {
-        let all = self.journal().releases(query.service.as_deref())?;
-        let wanted = all.iter().filter(|release| query.all || !release.phase.is_over());
-        wanted.map(|release| self.release_line(release)).collect()
+        let wanted = self.journal().releases(query.service.as_deref(), query.all)?;
+        wanted.iter().map(|release| self.release_line(release)).collect()
     }
 
     /// The release of a service that is under way.
@@ -27,8 +26,15 @@ impl Daemon {
     /// # Errors
     /// The store's.
     pub fn release_of(&self, service: &str) -> Result<Option<ReleaseLine>, ApiError> {
-        let query = ReleaseQuery { service: Some(service.to_owned()), all: false };
-        Ok(self.release_lines(&query)?.pop())
+        self.under_way(service)?.map(|release| self.release_line(&release)).transpose()
+    }
+
+    /// The same, whole: a service has one at a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn under_way(&self, service: &str) -> Result<Option<Release>, ApiError> {
+        Ok(self.journal().releases(Some(service), false)?.pop())
     }
 
     /// A release by its number, or the newest of a service (`under_way`: that is not over).
@@ -43,9 +49,8 @@ impl Daemon {
                     .hint("releasectl release history lists all")
             });
         }
-        let all = journal.releases(Some(name))?;
-        let fits = |release: &&Release| !under_way || !release.phase.is_over();
-        all.iter().find(fits).cloned().ok_or_else(|| {
+        let newest = journal.releases(Some(name), !under_way)?.into_iter().next();
+        newest.ok_or_else(|| {
             let what = if under_way { "no release is under way" } else { "had no release" };
             ApiError::new(ErrorCode::Usage, format!("service {name}: {what}"))
                 .hint("name a service, or a release by its number")
@@ -122,8 +127,7 @@ impl Daemon {
 /// When what is waited for takes too long.
 fn deadline(release: &Release) -> Option<DeadlineLine> {
     let limit = release.limit()?;
-    let began = std::time::Duration::from_millis(release.since_boot_ms);
-    let left = limit.saturating_sub(clock::monotonic().saturating_sub(began));
+    let left = release.left(limit, clock::monotonic());
     let at = SystemTime::now().checked_add(left)?;
     Some(DeadlineLine { at: events::at(at), remaining_s: left.as_secs_f64() })
 }
