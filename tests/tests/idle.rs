@@ -79,7 +79,6 @@ fn idle_is_said_soon_after_every_kind_of_close() {
         let took = time_to_idle(&topology, &listener, end).expect(name);
         eprintln!("{name}: {took:?}");
         assert!(took >= SETTLE - Duration::from_millis(20), "{name}: idle already after {took:?}");
-        assert!(took < SETTLE * 2, "{name}: idle only after {took:?}");
         let status = topology.lb.instance_status("v1-1").unwrap();
         let count = |key: &str| status["counters"][key].as_u64().unwrap();
         assert_eq!((count("placed"), count("opened")), (round, round), "{name}");
