@@ -237,7 +237,14 @@ impl Daemon {
         let mut spared = false;
         let mut flows = OnDown::default();
         let done = self
-            .change(&at.service, |service| {
+            .change_knowing(&at.service, |_, config, _, service| {
+                // Asked before a reload, said after it: nobody would say otherwise any more.
+                let configured = config.service(&at.service);
+                let asks =
+                    |down: &Down| configured.is_some_and(|service| down.by.is_configured(service));
+                if !next.as_ref().is_none_or(asks) {
+                    return Ok(false);
+                }
                 flows = service.settings.on_down;
                 spared = next.as_ref().is_some_and(|down| down.by == Finder::Traffic)
                     && would_bereave(service, at.backend);
