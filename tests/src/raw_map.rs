@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{io, ptr};
 
 use anyhow::{Context, Result};
-use aya::maps::{MapData, MapInfo};
+use aya::maps::MapData;
 use bytemuck::{Pod, Zeroable};
 
 /// Commands of bpf(2), see include/uapi/linux/bpf.h.
@@ -41,7 +41,8 @@ struct Batch {
     flags: u64,
 }
 
-/// A pinned map.
+/// A map.
+#[derive(Debug)]
 pub struct Raw {
     name: &'static str,
     data: MapData,
@@ -55,10 +56,20 @@ pub struct Raw {
 pub type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 impl Raw {
-    /// Opens one.
+    /// Opens a pinned one.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn open(bpffs: &Path, name: &'static str) -> Result<Self> {
-        let path = bpffs.join(name);
-        let (data, info) = (MapData::from_pin(&path)?, MapInfo::from_pin(&path)?);
+        Self::of(name, MapData::from_pin(bpffs.join(name)).context(name)?)
+    }
+
+    /// Of a map that is open.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of(name: &'static str, data: MapData) -> Result<Self> {
+        let info = data.info()?;
         let kind = info.map_type().map(|kind| format!("{kind:?}")).unwrap_or_default();
         let one = info.value_size() as usize;
         let value = if kind.starts_with("PerCpu") {
@@ -71,16 +82,25 @@ impl Raw {
     }
 
     /// The first values of an array.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn first(&self, count: usize) -> Result<Vec<u8>> {
         Ok(self.batch(LOOKUP_BATCH, count)?.1)
     }
 
     /// All values of an array.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn all(&self) -> Result<Vec<u8>> {
         self.first(self.capacity)
     }
 
     /// A value of an array.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn at(&self, index: u32) -> Result<Vec<u8>> {
         let mut value = vec![0; self.value];
         self.element(LOOKUP, index, value.as_mut_ptr() as u64)?;
@@ -88,18 +108,27 @@ impl Raw {
     }
 
     /// Sets a value of an array to zero.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn reset(&self, index: u32) -> Result<()> {
         let value = vec![0; self.value];
         self.element(UPDATE, index, value.as_ptr() as u64)
     }
 
     /// Replaces a value of an array.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn set(&self, index: u32, value: u64) -> Result<()> {
         anyhow::ensure!(self.value == size_of_val(&value), "{}", self.name);
         self.element(UPDATE, index, (&raw const value) as u64)
     }
 
     /// All entries of a hash table.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn entries(&self) -> Result<Entries> {
         let (keys, values) = self.batch(LOOKUP_BATCH, self.capacity)?;
         let values = values.chunks(self.value).map(<[u8]>::to_vec);
@@ -107,18 +136,38 @@ impl Raw {
     }
 
     /// Empties a hash table.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn clear(&self) -> Result<()> {
         self.batch(LOOKUP_AND_DELETE_BATCH, self.capacity).map(drop)
     }
 
     /// Replaces entries of a hash table.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn replace(&self, entries: &Entries) -> Result<()> {
-        let mut keys: Vec<u8> = entries.keys().flatten().copied().collect();
-        let mut values: Vec<u8> = entries.values().flatten().copied().collect();
+        let keys: Vec<u8> = entries.keys().flatten().copied().collect();
+        let values: Vec<u8> = entries.values().flatten().copied().collect();
+        self.fill(&keys, &values)
+    }
+
+    /// Puts entries into a hash table, one after the other in memory.
+    ///
+    /// # Errors
+    /// The kernel's; and if there are not as many keys as values.
+    pub fn fill(&self, keys: &[u8], values: &[u8]) -> Result<()> {
+        let count = keys.len() / self.key;
+        anyhow::ensure!(
+            count * self.key == keys.len() && count * self.value == values.len(),
+            "{}: not whole entries",
+            self.name
+        );
         let attr = Batch {
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: entries.len() as u32,
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: count as u32,
             map: self.fd(),
             ..Batch::zeroed()
         };

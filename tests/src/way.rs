@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::cases::{Verdict, Way};
+use crate::netns::Netns;
 use anyhow::{Context, Result};
-use release_tests::cases::{Verdict, Way};
-use release_tests::netns::Netns;
 
 /// MACs of the way, destination first.
 pub const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
@@ -30,6 +30,7 @@ neigh del fd00:ffff::2 dev way
 ";
 
 /// The namespace, and what its way is now.
+#[derive(Debug)]
 pub struct Surroundings {
     /// The namespace.
     pub netns: Netns,
@@ -41,6 +42,9 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Makes them.
+    ///
+    /// # Errors
+    /// No namespace, or no such interface in it.
     pub fn new() -> Result<Self> {
         let netns = Netns::new("cases")?;
         for family in ["ipv4/conf", "ipv6/conf"] {
@@ -66,6 +70,9 @@ impl Surroundings {
     }
 
     /// Makes the way another.
+    ///
+    /// # Errors
+    /// Those of `ip`.
     pub fn set(&mut self, way: Way) -> Result<()> {
         if self.now == way {
             return Ok(());
@@ -85,11 +92,13 @@ impl Surroundings {
     }
 
     /// The interface that packets come in by; `None`: the loopback interface.
+    #[must_use]
     pub fn ingress(&self) -> Option<u32> {
         (self.now == Way::Same).then_some(self.device)
     }
 
     /// What becomes of a packet that is sent on its way.
+    #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.now == Way::Same { Verdict::Bounce } else { Verdict::Send(None) }
     }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+pub use self::bpffs::PinDirectory;
 pub use addresses::{BACKEND_PORT, BALANCER, FRONTEND, FRONTEND6, balancer, frontend};
 pub use balancer::Balancer;
 pub use daemon::Daemon;

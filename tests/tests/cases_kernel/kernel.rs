@@ -1,36 +1,24 @@
 //! The programs on maps of their own, and everything that cases ask of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Result;
-use bytemuck::Zeroable;
-use release_common::abi::{
-    ABI_VERSION, Addr6, Address, Backend, Be32, Meta, PortBits, QuicKey, Split, backend_state,
-};
+use release_common::abi::{ABI_VERSION, Backend, Meta, backend_state};
 use release_tests::cases::Way;
+use release_tests::installed::Installed;
 use release_tests::model::Scene;
-use release_tests::model::scene::{FIRST_GENERATION, RING_SLOTS};
+use release_tests::model::scene::FIRST_GENERATION;
 use release_tests::model::tables::HZ;
-use release_user::kernel::{At, Capacities, Loaded, Maps, Programs, RuleAt, load};
+use release_tests::way::Surroundings;
+use release_user::kernel::{At, Capacities, Loaded, Maps, Programs, load};
 
 use super::state::{State, Tables};
-use super::way::Surroundings;
 
 /// Jiffies for which next hops may be cached.
 const LEASE: u32 = 5000;
-
-/// What one scene has put into the maps.
-#[derive(Default)]
-struct Configured {
-    frontends: BTreeSet<At>,
-    backend_ids: BTreeSet<At>,
-    rules: BTreeSet<RuleAt>,
-    quic_ids: Vec<QuicKey>,
-    backends: BTreeSet<u32>,
-}
 
 /// The programs and their maps; the calling thread is in the namespace, and stays on one CPU.
 pub struct Kernel<'a> {
@@ -40,15 +28,11 @@ pub struct Kernel<'a> {
     pub(super) programs: Programs,
     pub(super) loaded: Loaded,
     pub bpffs: PathBuf,
-    configured: Configured,
+    installed: Installed,
     pub(super) service: u32,
     /// Ids of instances are below this.
     pub(super) ids: u32,
     generation: u32,
-    /// What is in force already: replacing it takes a grace period.
-    rings: HashMap<u32, Vec<u32>>,
-    splits: HashMap<u32, Split>,
-    ports: Option<[Box<PortBits>; 2]>,
     /// The case is about time: what really passes between its steps is taken back. Jiffies and time
     /// when that was done last.
     pub(super) clock: Option<(u64, Instant)>,
@@ -79,13 +63,10 @@ impl<'a> Kernel<'a> {
             programs: Programs::open(&bpffs)?,
             loaded,
             bpffs,
-            configured: Configured::default(),
+            installed: Installed::default(),
             service: 0,
             ids: 0,
             generation: 0,
-            rings: HashMap::new(),
-            splits: HashMap::new(),
-            ports: None,
             clock: None,
             state: None,
             differences: Vec::new(),
@@ -97,7 +78,7 @@ impl<'a> Kernel<'a> {
         self.state = None;
         self.differences.clear();
         self.way(Way::Known)?;
-        self.unconfigure()?;
+        self.installed.clear(&mut self.maps)?;
         self.service = scene.service;
         self.generation = FIRST_GENERATION;
         let ids: BTreeSet<u32> = scene.instances().map(|instance| instance.id).collect();
@@ -114,92 +95,21 @@ impl<'a> Kernel<'a> {
             routing_lease: (jiffies as u32).wrapping_add(LEASE),
             ..Meta::default()
         })?;
-        self.configure(scene)?;
+        self.installed.install(&mut self.maps, scene, self.generation)?;
         self.clock = timed.then_some((jiffies, Instant::now()));
-        Ok(())
-    }
-
-    fn configure(&mut self, scene: &Scene) -> Result<()> {
-        for (id, backend) in scene.backends() {
-            self.maps.set_backend(id, backend)?;
-            self.configured.backends.insert(id);
-        }
-        self.maps.set_service(scene.service, scene.service_value())?;
-        for version in &scene.versions {
-            let slots: Vec<u32> =
-                scene.ring(version)[1..].iter().flat_map(|block| block.slots).collect();
-            let size = if version.instances.is_empty() { 0 } else { RING_SLOTS };
-            let slots = &slots[..size];
-            if self.rings.get(&version.ring).is_none_or(|ring| ring != slots) {
-                self.maps.set_ring(version.ring, slots, 0)?;
-                self.rings.insert(version.ring, slots.to_vec());
-            }
-        }
-        self.split(scene.split(&scene.weights(), self.generation))?;
-        self.addresses::<Be32>(scene)?;
-        self.addresses::<Addr6>(scene)?;
-        for (key, backend) in scene.quic_ids() {
-            self.maps.set_quic_id(key, backend)?;
-            self.configured.quic_ids.push(key);
-        }
-        for rule in &scene.rules {
-            let net = ipnet::IpNet::new(rule.source, rule.bits as u8)?;
-            let at = RuleAt { service: scene.service, net };
-            self.maps.set_rule(at, Some(rule.ring))?;
-            self.configured.rules.insert(at);
-        }
-        let ports = scene.ports();
-        if self.ports.as_ref() != Some(&ports) {
-            for which in [PortBits::FRONTENDS, PortBits::BACKENDS] {
-                self.maps.set_ports(which, *ports[which as usize])?;
-            }
-            self.ports = Some(ports);
-        }
-        Ok(())
-    }
-
-    fn addresses<A: Address>(&mut self, scene: &Scene) -> Result<()> {
-        for (at, value) in scene.frontend_entries::<A>() {
-            self.maps.set_frontend(At::of(at), Some(value))?;
-            self.configured.frontends.insert(At::of(at));
-        }
-        for (at, value) in scene.backend_ids::<A>() {
-            self.maps.set_backend_id(At::of(at), Some(value))?;
-            self.configured.backend_ids.insert(At::of(at));
-        }
-        Ok(())
-    }
-
-    /// Takes out what the last scene has put in.
-    fn unconfigure(&mut self) -> Result<()> {
-        let was = std::mem::take(&mut self.configured);
-        was.frontends.into_iter().try_for_each(|at| self.maps.set_frontend(at, None))?;
-        was.backend_ids.into_iter().try_for_each(|at| self.maps.set_backend_id(at, None))?;
-        was.rules.into_iter().try_for_each(|at| self.maps.set_rule(at, None))?;
-        was.quic_ids.into_iter().try_for_each(|key| self.maps.remove_quic_id(key))?;
-        let free = |id| self.maps.set_backend(id, Backend::zeroed());
-        Ok(was.backends.into_iter().try_for_each(free)?)
-    }
-
-    fn split(&mut self, split: Split) -> Result<()> {
-        if self.splits.insert(self.service, split) != Some(split) {
-            self.maps.swap_split(self.service, split)?;
-        }
         Ok(())
     }
 
     /// Puts new weights in force.
     pub fn shift(&mut self, scene: &Scene, weights: &[u32]) -> Result<()> {
         self.generation += 1;
-        self.split(scene.split(weights, self.generation))
+        let split = scene.split(weights, self.generation);
+        self.installed.split(&mut self.maps, self.service, split)
     }
 
     /// Takes a frontend away.
     pub fn remove_frontend(&mut self, at: At) -> Result<()> {
-        if self.configured.frontends.remove(&at) {
-            self.maps.set_frontend(at, None)?;
-        }
-        Ok(())
+        self.installed.remove_frontend(&mut self.maps, at)
     }
 
     /// Makes an instance take no new flows.

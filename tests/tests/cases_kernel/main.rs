@@ -5,10 +5,8 @@
 
 mod frames;
 mod kernel;
-mod raw;
 mod runner;
 mod state;
-mod way;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,13 +17,13 @@ use std::time::{Duration, Instant};
 use kernel::Kernel;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use raw::Raw;
 use release_common::pipeline::Action;
 use release_tests::cases::{Case, Report, Step, all, run_case, say};
 use release_tests::frames::{Segment, flags};
 use release_tests::model::{Family, Scene};
+use release_tests::raw_map::Raw;
+use release_tests::way::Surroundings;
 use runner::KernelRunner;
-use way::Surroundings;
 
 /// Cases with frames shorter than an Ethernet header, which the kernel takes for no test run: what
 /// their names say, and how many such frames each has.

@@ -16,7 +16,7 @@ use release_user::kernel::At;
 
 use super::kernel::Kernel;
 use super::state::{EMBRYOS, FLOWS, SESSIONS};
-use super::way;
+use release_tests::way;
 
 /// A case's view of the kernel.
 pub struct KernelRunner<'k, 'a> {

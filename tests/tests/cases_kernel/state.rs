@@ -14,7 +14,7 @@ use release_common::reason::Reason;
 use release_common::tcp::word::{FlowWord, Phase};
 use release_tests::model::Tally;
 
-use super::raw::{Entries, Raw};
+use release_tests::raw_map::{Entries, Raw};
 
 /// The hash tables. Of each pair the first is IPv4's.
 const TABLES: [&str; 9] = [
