@@ -26,6 +26,22 @@ pub const fn bucket_of(nanoseconds: u64) -> usize {
     if bucket < BUCKETS as u64 { bucket as usize } else { BUCKETS - 1 }
 }
 
+/// log2 of the nanoseconds in a unit of [`stamp_of`].
+const STAMP_SHIFT: u32 = 12;
+
+/// When something passed, by the monotonic clock in nanoseconds, as a flow has room for it: in units of
+/// 4 µs, which come again after five hours.
+#[inline(always)]
+pub const fn stamp_of(nanoseconds: u64) -> u32 {
+    (nanoseconds >> STAMP_SHIFT) as u32
+}
+
+/// Nanoseconds since then.
+#[inline(always)]
+pub const fn since(stamp: u32, nanoseconds: u64) -> u64 {
+    (stamp_of(nanoseconds).wrapping_sub(stamp) as u64) << STAMP_SHIFT
+}
+
 /// The shortest duration in a bucket, in nanoseconds. Of the number behind the last: where that ends.
 #[inline(always)]
 pub const fn begin_of(bucket: usize) -> u64 {

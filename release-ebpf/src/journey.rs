@@ -4,8 +4,10 @@ use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use release_common::abi::{Addr6, Address, Be32, Explained, stages};
-use release_common::packet::{self, Ip};
-use release_common::pipeline::{Action, Next, Outcome, Stage, act, adopt_stage, first};
+use release_common::packet::{self, Headers, Ip, Link};
+use release_common::pipeline::{
+    Action, Next, Outcome, Stage, act, act_at_once, adopt_stage, first, reply_stage,
+};
 use release_common::reason::Reason;
 
 use crate::copies;
@@ -14,14 +16,14 @@ use crate::maps::{self, FamilyMaps};
 use crate::tables::{KernelTables, Run};
 use crate::work::Work;
 
-/// Entry point: to the family's first stage. IPv4's follows at once.
+/// Entry point: the first stage of IPv4; that of IPv6 is a program of its own.
 #[inline(always)]
 pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     if R::LOOKS_ONLY {
         copies::begin();
     }
     let outcome = match packet::link(&XdpFrame::new(ctx.ctx)) {
-        Ok(link) if link.ethertype == Be32::ETHERTYPE => go_on::<Be32, R>(ctx, 0),
+        Ok(link) if link.ethertype == Be32::ETHERTYPE => return begin::<Be32, R>(ctx, link),
         Ok(link) if link.ethertype == Addr6::ETHERTYPE => go_on::<Addr6, R>(ctx, 0),
         Ok(_) => Outcome::pass(Reason::NotIp),
         Err(reason) => Outcome::pass(reason),
@@ -29,22 +31,62 @@ pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     verdict::<R>(ctx, outcome)
 }
 
-/// First stage of family `A`.
+/// First stage of IPv6.
 #[inline(always)]
-pub fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
-    let frame = XdpFrame::new(ctx.ctx);
-    let parsed = packet::link(&frame).and_then(|link| packet::parse::<A, _>(&frame, link));
-    let outcome = match (parsed, Work::<A>::of::<R>()) {
-        (Ok(headers), Some(work)) => {
-            work.keep_headers(headers);
-            let tables = KernelTables::<R>::new(ctx.ctx);
-            let next = first(&frame, &tables, work.headers());
-            return decided::<A, R>(ctx, &work, next);
-        }
-        (Err(reason), _) => Outcome::pass(reason),
-        (Ok(_), None) => Outcome::drop(Reason::BrokenReference),
+pub fn first6<R: Run>(ctx: &XdpContext) -> u32 {
+    match packet::link(&XdpFrame::new(ctx.ctx)) {
+        Ok(link) => begin::<Addr6, R>(ctx, link),
+        Err(reason) => verdict::<R>(ctx, Outcome::pass(reason)),
+    }
+}
+
+/// First stage of family `A`, and the last of nearly all packets from clients.
+#[inline(always)]
+fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
+    let mut frame = XdpFrame::new(ctx.ctx);
+    let tables = KernelTables::<R>::new(ctx.ctx);
+    let headers = match packet::parse::<A, _>(&frame, link) {
+        Ok(headers) => headers,
+        Err(reason) => return verdict::<R>(ctx, Outcome::pass(reason)),
     };
-    verdict::<R>(ctx, outcome)
+    let next = first(&frame, &tables, &headers);
+    if let Some(outcome) = at_once(&mut frame, &tables, &headers, &next) {
+        return verdict::<R>(ctx, outcome);
+    }
+    let Some(work) = Work::<A>::of::<R>() else { return lost::<R>(ctx) };
+    work.keep_headers(headers);
+    decided::<A, R>(ctx, &work, next)
+}
+
+/// What becomes of a packet that no other program is needed for.
+#[inline(always)]
+fn at_once<A: FamilyMaps, R: Run>(
+    frame: &mut XdpFrame,
+    tables: &KernelTables<R>,
+    headers: &Headers<A>,
+    next: &Next,
+) -> Option<Outcome> {
+    if !matches!(next.stage, Stage::Decided) {
+        return None;
+    }
+    let outcome = next.decision.at_once();
+    outcome.or_else(|| act_at_once(frame, tables, headers, &next.decision))
+}
+
+/// Stage [`Stage::Reply`] of family `A`, and the last of nearly all packets from instances.
+#[inline(always)]
+pub fn reply<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
+    let Some(work) = Work::<A>::of::<R>() else { return lost::<R>(ctx) };
+    let mut frame = XdpFrame::new(ctx.ctx);
+    let tables = KernelTables::<R>::new(ctx.ctx);
+    let next = reply_stage(&frame, &tables, work.headers());
+    // In IPv6 both together need more stack than there is.
+    let done =
+        if A::VERSION == 4 { at_once(&mut frame, &tables, work.headers(), &next) } else { None };
+    match done {
+        Some(outcome) => verdict::<R>(ctx, outcome),
+        None => decided::<A, R>(ctx, &work, next),
+    }
 }
 
 /// A stage of family `A`: where the packet goes from there. A macro, since the compiler does not

@@ -38,7 +38,7 @@ use crate::tables::{Explaining, Ingress};
 
 /// Declares the programs of a journey: an entry point, and one program for each stage and family.
 macro_rules! journey {
-    ($run:ty: $entry:ident; $($family:ty: $first:ident, $tcp:ident, $udp:ident, $place:ident,
+    ($run:ty: $entry:ident, $first6:ident; $($family:ty: $tcp:ident, $udp:ident, $place:ident,
         $siblings:ident, $reply:ident, $answer:ident, $adopt:ident, $icmp:ident, $fragment:ident,
         $act:ident;)+) => {
         /// Entry point.
@@ -46,13 +46,12 @@ macro_rules! journey {
         pub fn $entry(ctx: XdpContext) -> u32 {
             journey::enter::<$run>(&ctx)
         }
+        /// Where IPv6 begins.
+        #[xdp(frags)]
+        pub fn $first6(ctx: XdpContext) -> u32 {
+            journey::first6::<$run>(&ctx)
+        }
         $(
-            /// See [`release_common::pipeline::first`].
-            #[xdp(frags)]
-            #[inline(always)]
-            pub fn $first(ctx: XdpContext) -> u32 {
-                journey::begin::<$family, $run>(&ctx)
-            }
             /// See [`release_common::pipeline::Stage::Tcp`].
             #[xdp(frags)]
             #[inline(always)]
@@ -93,7 +92,7 @@ macro_rules! journey {
             #[xdp(frags)]
             #[inline(always)]
             pub fn $reply(ctx: XdpContext) -> u32 {
-                journey::stage!($family, $run, &ctx, pipeline::reply_stage)
+                journey::reply::<$family, $run>(&ctx)
             }
             /// See [`release_common::pipeline::Stage::Icmp`].
             #[xdp(frags)]
@@ -117,15 +116,15 @@ macro_rules! journey {
     };
 }
 
-journey!(Ingress: release_xdp;
-    Be32: xdp4_first, xdp4_tcp, xdp4_udp, xdp4_place,
+journey!(Ingress: release_xdp, xdp6_first;
+    Be32: xdp4_tcp, xdp4_udp, xdp4_place,
         xdp4_siblings, xdp4_reply, xdp4_answer, xdp4_adopt, xdp4_icmp, xdp4_fragment, xdp4_act;
-    Addr6: xdp6_first, xdp6_tcp, xdp6_udp, xdp6_place,
+    Addr6: xdp6_tcp, xdp6_udp, xdp6_place,
         xdp6_siblings, xdp6_reply, xdp6_answer, xdp6_adopt, xdp6_icmp, xdp6_fragment, xdp6_act;);
-journey!(Explaining: release_explain;
-    Be32: explain4_first, explain4_tcp, explain4_udp, explain4_place,
+journey!(Explaining: release_explain, explain6_first;
+    Be32: explain4_tcp, explain4_udp, explain4_place,
         explain4_siblings, explain4_reply, explain4_answer, explain4_adopt, explain4_icmp, explain4_fragment, explain4_act;
-    Addr6: explain6_first, explain6_tcp, explain6_udp, explain6_place,
+    Addr6: explain6_tcp, explain6_udp, explain6_place,
         explain6_siblings, explain6_reply, explain6_answer, explain6_adopt, explain6_icmp, explain6_fragment, explain6_act;);
 
 /// Declares the programs for what the host sends.

@@ -9,7 +9,7 @@ use release_common::abi::{
 };
 use release_common::measure::bucket_of;
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed,
+    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -392,6 +392,11 @@ impl<A: FamilyMaps, R: Run> FamilyTables<A> for KernelTables<R> {
             return;
         }
         events::send(kind, key, backend, generation, self.now());
+    }
+
+    #[inline(always)]
+    fn known_hop(&self, destination: A, len: u32) -> Option<Hop> {
+        route::known(self.ctx, destination, len, self.now() as u32)
     }
 
     #[inline(always)]

@@ -1,9 +1,11 @@
 //! Tracked connections: flows, embryos, and the reaper's work list.
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{Address, Be16};
-use crate::shared::shared_fields;
+use crate::shared::{Field, Shared, shared_fields};
 
 /// What is known of one end of a connection. All numbers are TCP sequence numbers (RFC 9293).
 #[repr(C)]
@@ -15,9 +17,25 @@ pub struct Side {
     pub ack: u32,
     /// Right edge of the window this side offered: acknowledgement plus scaled window.
     pub edge: u32,
-    /// The number after this side's FIN, once the state word says that one was seen; before that,
-    /// the client's is its initial sequence number.
+    /// The number after this side's FIN, once the state word says that one was seen. Before that, the
+    /// client's is its initial sequence number, and the server's says when the client's first data
+    /// passed ([`crate::measure::stamp_of`]), or [`Side::unasked`].
     pub fin: u32,
+}
+
+impl Side {
+    /// What the server's `fin` is before the client's first data: no FIN's number while nothing else
+    /// was sent.
+    #[inline(always)]
+    pub const fn unasked(&self) -> u32 {
+        self.next.wrapping_sub(1)
+    }
+
+    /// Its last two fields as one word, see [`Shared::server_tail`].
+    #[inline(always)]
+    pub fn tail(&self) -> u64 {
+        bytemuck::cast([self.edge, self.fin])
+    }
 }
 
 /// The end that stands for the client towards the instance (mode `snat`). Port 0: the client itself.
@@ -38,7 +56,8 @@ pub const fn opened_at(jiffies: u64) -> u32 {
     (jiffies >> Flow::OPENED_SHIFT) as u32
 }
 
-/// One tracked connection: value of `FLOWS4/6`, 72 bytes.
+/// One tracked connection: value of `FLOWS4/6`, 64 bytes. With the key and what the kernel needs an
+/// element takes 128 bytes, of which the value is a cache line of its own.
 ///
 /// `state` is a [`crate::tcp::word::FlowWord`]; it alone decides what the entry is.
 #[repr(C)]
@@ -62,9 +81,10 @@ pub struct Flow {
     pub client: Side,
     /// The server's end.
     pub server: Side,
-    /// Nanoseconds of the monotonic clock when the client's first data passed; 0 before.
-    pub request_at: u64,
 }
+
+const _: () = assert!(size_of::<Flow>() == 64);
+const _: () = assert!(offset_of!(Flow, server.edge) % 8 == 0);
 
 impl Flow {
     /// log2 of the jiffies in a unit of [`Self::opened_at`].
@@ -88,9 +108,17 @@ shared_fields!(Flow {
     client => client: Side,
     /// The server's end.
     server => server: Side,
-    /// When the client's first data passed.
-    request_at => request_at: u64,
 });
+
+impl<'a> Shared<'a, Flow> {
+    /// The last two fields of the server's end, to be replaced together.
+    #[inline(always)]
+    pub fn server_tail(&self) -> Field<'a, u64> {
+        // SAFETY: projects inside the value that `Shared::new`'s contract covers; by the assertion
+        // above it is aligned.
+        unsafe { Field::new((&raw mut (*self.as_ptr()).server.edge).cast()) }
+    }
+}
 
 /// A handshake in progress, or a mid-flow packet waiting to be adopted: value of `EMBRYOS4/6`.
 /// UDP: a conversation of one datagram so far.

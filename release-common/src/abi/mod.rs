@@ -29,7 +29,7 @@ pub use programs::{Explained, Meta, NextHop, next_hop, stages};
 pub use session::{Session, SessionWord};
 
 /// Version of everything in this module. Stored in [`Meta`].
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// Capacity of `SERVICES` and `SPLITS`.
 pub const MAX_SERVICES: u32 = 4096;
 /// Capacity of `BACKENDS`, `COUNTERS`, `USER_COUNTERS` and `LATENCY`. Id 0 is never given out.

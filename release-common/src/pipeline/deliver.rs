@@ -1,7 +1,7 @@
 //! The last leg: translate or encapsulate, find the way, send.
 
 use super::decision::{Decision, Deed};
-use super::{FamilyTables, Outcome, Route};
+use super::{FamilyTables, Hop, Outcome, Route};
 use crate::abi::{
     Addr6, Backend, Be16, Be32, Endpoint, FlowKey, IPPROTO_TCP, Service, SnatSource, mode, refusal,
 };
@@ -24,6 +24,37 @@ impl<T: FamilyTables<Be32> + FamilyTables<Addr6>> Roads for T {}
 
 /// An error to answer the sender with, and why.
 type Answer = (IcmpError, Reason);
+
+/// Does what was decided about a packet that is only to be translated, by a way that is known: what
+/// becomes of nearly all of them. `None`: nothing is done yet, it is left to [`act`].
+#[inline(always)]
+pub fn act_at_once<A: Ip, P: Packet, T: FamilyTables<A>>(
+    packet: &mut P,
+    tables: &T,
+    headers: &Headers<A>,
+    decision: &Decision,
+) -> Option<Outcome> {
+    let way = match decision.deed {
+        Deed::ToClient => to_client(&tables.kept_key()?),
+        Deed::ToBackend => {
+            let entry = tables.backend(decision.backend).filter(|entry| entry.is_used())?;
+            to_backend(headers, entry, tables.service(entry.service)?, decision.snat)
+        }
+        _ => return None,
+    };
+    if !mode::routed(way.mode) || headers.ip.ttl <= 1 || headers.ip.protocol == A::ICMP {
+        return None;
+    }
+    let hop = tables.known_hop(way.route.1, headers.ip.len)?;
+    tables.traffic(decision.backend, headers.ip.len, tables.now());
+    let done = translate(packet, headers, &way.ends, true)
+        .and_then(|()| set_macs(packet, hop.dmac, hop.smac));
+    let outcome = match done {
+        Some(()) => out(hop.ifindex, decision.reason),
+        None => Outcome::drop(Reason::NoRoom),
+    };
+    Some(outcome.about(decision.backend))
+}
 
 /// Does what was decided.
 #[inline(always)]
@@ -175,8 +206,8 @@ fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
         }
         return Err((IcmpError::new(IcmpKind::TimeExceeded, 0), Reason::TtlExceeded));
     }
-    let (ifindex, dmac, smac) = match tables.route(way.route.0, way.route.1, ip.tos, ip.len) {
-        Route::Via { ifindex, dmac, smac } => (ifindex, dmac, smac),
+    let hop = match tables.route(way.route.0, way.route.1, ip.tos, ip.len) {
+        Route::Via(hop) => hop,
         Route::TooBig(mtu) if ip.dont_fragment || !routed => {
             if passing_by {
                 return Ok(Outcome::pass(Reason::TooBig));
@@ -188,11 +219,11 @@ fn forward<A: Ip, P: Packet, T: FamilyTables<A>>(
         _ => return Ok(here(packet, headers, &way.ends, Reason::HandedToKernel)),
     };
     if routed && rewritten(packet, headers, &way.ends, true).is_none()
-        || set_macs(packet, dmac, smac).is_none()
+        || set_macs(packet, hop.dmac, hop.smac).is_none()
     {
         return Ok(Outcome::drop(Reason::NoRoom));
     }
-    Ok(out(ifindex, reason))
+    Ok(out(hop.ifindex, reason))
 }
 
 /// Translates and leaves the packet to this host's stack.
@@ -266,7 +297,7 @@ fn tunnel<A: Ip, B: Ip, P: Packet, T: FamilyTables<B>>(
     let len = headers.ip.len + overhead;
     let route = tables.route(tunnel.source, tunnel.destination, headers.ip.tos, len);
     let (known, ifindex, ends) = match route {
-        Route::Via { ifindex, dmac, smac } => (true, ifindex, (dmac, smac)),
+        Route::Via(Hop { ifindex, dmac, smac }) => (true, ifindex, (dmac, smac)),
         Route::TooBig(mtu) => {
             let least = if A::VERSION == 4 { LEAST_MTU4 } else { LEAST_MTU6 };
             let inner = mtu.saturating_sub(overhead as u16).max(least);

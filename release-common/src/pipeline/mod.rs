@@ -30,9 +30,9 @@ mod trial;
 mod udp;
 
 pub use decision::{Action, Decision, Outcome};
-pub use deliver::{Roads, act, act_egress};
+pub use deliver::{Roads, act, act_at_once, act_egress};
 pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
-pub use tables::{Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed};
+pub use tables::{Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed};
 
 use self::steps::{count_step, look};
 use crate::packet::{self, Headers, Ip, Link, Packet};
@@ -53,7 +53,10 @@ pub fn process<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
     let mut next = first(packet, tables, &headers);
     loop {
         next = match next.stage {
-            Stage::Decided => return act(packet, tables, &headers, &next.decision),
+            Stage::Decided => {
+                return act_at_once(packet, tables, &headers, &next.decision)
+                    .unwrap_or_else(|| act(packet, tables, &headers, &next.decision));
+            }
             Stage::Tcp => tcp_stage(packet, tables, &headers),
             Stage::Udp => udp_stage(packet, tables, &headers),
             Stage::Place => place_stage(packet, tables, &headers),
@@ -143,7 +146,6 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
         return Next::stage(Stage::Icmp);
     }
     if tables.is_frontend_port(headers.destination_port) {
-        tables.set_attempts(0);
         let (live, stage) = if headers.is_tcp() {
             (tcp::live(tables, headers), Stage::Tcp)
         } else {
@@ -151,7 +153,10 @@ pub fn first<A: Ip, P: Packet, T: FamilyTables<A>>(
         };
         return match live {
             Some(decision) => Next::decided(tables, headers, decision),
-            None => Next::stage(stage),
+            None => {
+                tables.set_attempts(0);
+                Next::stage(stage)
+            }
         };
     }
     if tables.is_backend_port(headers.source_port) {

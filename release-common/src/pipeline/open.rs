@@ -183,7 +183,7 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
             next: segment.ack,
             ack: client_seq,
             edge: client_seq.wrapping_add(UNSCALED),
-            fin: 0,
+            fin: segment.ack.wrapping_sub(1),
         },
         ..begun(embryo, now)
     };

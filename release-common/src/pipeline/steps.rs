@@ -1,7 +1,8 @@
 //! What a segment did to a flow, counted and measured.
 
 use super::{Counter, FamilyTables, Tables, Timed, session};
-use crate::abi::{Flow, FlowKey, event_kind};
+use crate::abi::{Flow, FlowKey, Side, event_kind};
+use crate::measure::{since, stamp_of};
 use crate::packet::{Headers, Ip};
 use crate::shared::Shared;
 use crate::tcp::lifecycle::{Seen, Step, observe};
@@ -33,7 +34,7 @@ pub fn count_step<A: Ip, T: FamilyTables<A>>(
     let (counter, change, kind) = match seen.step {
         Step::None | Step::Answer => return,
         Step::Spoke => {
-            spoke(tables, flow, from);
+            spoke(tables, flow, from, seen);
             return;
         }
         Step::Unverified => {
@@ -68,15 +69,19 @@ pub fn count_step<A: Ip, T: FamilyTables<A>>(
 
 /// The first data of one end of a measured flow. Where the server speaks first, it answers nothing.
 #[inline(always)]
-fn spoke<T: Tables>(tables: &T, flow: Shared<'_, Flow>, from: End) {
+fn spoke<T: Tables>(tables: &T, flow: Shared<'_, Flow>, from: End, seen: Seen) {
     if matches!(from, End::Client) {
-        // The request is still here: its answer will find the time.
-        flow.request_at().set(tables.nanoseconds());
+        let before = flow.server().get();
+        if before.fin == before.unasked() {
+            // The request is still here: its answer will find the time. Unless something else of the
+            // server's passes right now, such as a FIN: that counts, and this is not measured.
+            let asked = Side { fin: stamp_of(tables.nanoseconds()), ..before };
+            flow.server_tail().swap_if(before.tail(), asked.tail());
+        }
         return;
     }
-    let since = flow.request_at().get();
-    if since != 0 {
-        let took = tables.nanoseconds().saturating_sub(since);
+    if seen.asked_at != 0 {
+        let took = since(seen.asked_at, tables.nanoseconds());
         tables.took(flow.backend().get(), Timed::FirstByte, took);
     }
 }

@@ -7,18 +7,22 @@ use crate::abi::{
 use crate::placement::FlowHash;
 use crate::shared::Shared;
 
+/// Where a packet goes next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// Interface to send out of; `None`: the one it came in by.
+    pub ifindex: Option<u32>,
+    /// Next hop's MAC.
+    pub dmac: [u8; 6],
+    /// That interface's own MAC.
+    pub smac: [u8; 6],
+}
+
 /// The way to a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// Known: out of this interface (`None`: the one it came in by) with these MACs.
-    Via {
-        /// Interface to send out of.
-        ifindex: Option<u32>,
-        /// Next hop's MAC.
-        dmac: [u8; 6],
-        /// That interface's own MAC.
-        smac: [u8; 6],
-    },
+    /// Known.
+    Via(Hop),
     /// The kernel must deal with it: neighbour unknown, local address, interface that is not
     /// managed, forwarding off.
     Kernel,
@@ -223,6 +227,9 @@ pub trait FamilyTables<A: Address>: Tables {
     fn note_fragment(&self, key: &FragmentKey<A>, of: &FragmentOf<A>);
     /// Tells user space ([`crate::abi::event_kind`]).
     fn event(&self, kind: u32, key: &FlowKey<A>, backend: u32, generation: u32);
+    /// The next hop to a destination, if it is known, the tables are sure of it, and a packet of `len`
+    /// bytes fits.
+    fn known_hop(&self, destination: A, len: u32) -> Option<Hop>;
     /// The way of a packet of `len` bytes.
     fn route(&self, source: A, destination: A, tos: u8, len: u32) -> Route;
 }

@@ -216,8 +216,15 @@ pub fn observe<A: Ip>(
     match change(flow, word, from, facts) {
         Step::Spoke if !measures => Seen::nothing(Step::None),
         Step::None if !facts.alive && !facts.reset => Seen::nothing(Step::Unverified),
-        step => Seen { step, data, again },
+        step => Seen { step, data, again, asked_at: asked_at(word, from, &me) },
     }
+}
+
+/// When the client's first data passed, as it stood at the server's end before this segment.
+#[inline(always)]
+const fn asked_at(word: FlowWord, from: End, me: &Side) -> u32 {
+    let known = matches!(from, End::Server) && !word.fin_seen(from) && me.fin != me.unasked();
+    if known { me.fin } else { 0 }
 }
 
 /// Whether a segment is what a probe is answered with (RFC 9293 §3.10.7.4): an acknowledgement of

@@ -49,11 +49,14 @@ pub struct Seen {
     pub data: bool,
     /// Of those: it begins before what its sender had sent already.
     pub again: bool,
+    /// From the server: when the client's first data passed, see [`crate::abi::Side::fin`]; 0 if it is
+    /// not known.
+    pub asked_at: u32,
 }
 
 impl Seen {
     /// Nothing to be measured.
     pub(super) const fn nothing(step: Step) -> Self {
-        Self { step, data: false, again: false }
+        Self { step, data: false, again: false, asked_at: 0 }
     }
 }

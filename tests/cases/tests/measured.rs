@@ -87,7 +87,9 @@ fn an_answer_takes_from_the_first_byte_of_the_request() {
     world.run(&answer(&world));
     wait(&world, 9);
     world.run(&answer(&world));
-    assert_eq!(times(&world, Timed::FirstByte), [230 * JIFFY]);
+    // To the unit that a flow has room for.
+    let times = times(&world, Timed::FirstByte);
+    assert!(times.len() == 1 && times[0].abs_diff(230 * JIFFY) < 4096, "{times:?}");
 }
 
 #[test]

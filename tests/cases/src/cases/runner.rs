@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use release_common::abi::{Counters, Embryo, Flow, ServiceCounters, SessionWord, backend_state};
-use release_common::pipeline::{Action, Outcome, Route, Tables, Timed};
+use release_common::pipeline::{Action, Hop, Outcome, Route, Tables, Timed};
 use release_common::reason::Reason;
 
 use super::script::{Setting, Verdict, Way};
@@ -113,7 +113,9 @@ impl Runner for ModelRunner {
             Setting::Way(way) => {
                 self.tables.mtu.set(u32::MAX);
                 self.tables.way.set(match way {
-                    Way::Same => Some(Route::Via { ifindex: None, dmac: [2; 6], smac: [4; 6] }),
+                    Way::Same => {
+                        Some(Route::Via(Hop { ifindex: None, dmac: [2; 6], smac: [4; 6] }))
+                    }
                     Way::Kernel => Some(Route::Kernel),
                     Way::Known | Way::Mtu(_) => None,
                 });
@@ -158,7 +160,7 @@ impl Runner for ModelRunner {
     }
 
     fn way(&mut self, destination: IpAddr) -> Option<(Verdict, [u8; 6], [u8; 6])> {
-        if let Some(Route::Via { dmac, smac, .. }) = self.tables.way.get() {
+        if let Some(Route::Via(Hop { dmac, smac, .. })) = self.tables.way.get() {
             return Some((Verdict::Bounce, dmac, smac));
         }
         let (ifindex, dmac, smac) = way_to(destination);

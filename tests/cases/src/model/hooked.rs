@@ -8,7 +8,7 @@ use release_common::abi::{
     FrontendRef, QuicKey, Service, Session, SessionKey, SnatKey, SnatOwner, Split,
 };
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Refusal, Route, Tables, Timed,
+    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -121,6 +121,7 @@ impl<A: Model> FamilyTables<A> for Hooked<'_> {
         fn fragment(&self, key: &FragmentKey<A>) -> Option<FragmentOf<A>>;
         fn note_fragment(&self, key: &FragmentKey<A>, of: &FragmentOf<A>);
         fn event(&self, kind: u32, key: &FlowKey<A>, backend: u32, generation: u32);
+        fn known_hop(&self, destination: A, len: u32) -> Option<Hop>;
         fn route(&self, source: A, destination: A, tos: u8, len: u32) -> Route;
     }
     fn table_full(&self) -> bool {

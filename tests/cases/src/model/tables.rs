@@ -12,7 +12,7 @@ use release_common::abi::{
 };
 use release_common::packet::{Ip, SliceFrame, link};
 use release_common::pipeline::{
-    Counter, FamilyTables, Insert, InsertError, Outcome, Refusal, Roads, Route, Tables, Timed,
+    Counter, FamilyTables, Hop, Insert, InsertError, Outcome, Refusal, Roads, Route, Tables, Timed,
     process, process_egress,
 };
 use release_common::placement::FlowHash;
@@ -490,8 +490,15 @@ impl<A: Model> FamilyTables<A> for ModelTables {
         }
         self.way.get().unwrap_or_else(|| {
             let (ifindex, dmac, smac) = way_to(destination.ip());
-            Route::Via { ifindex: Some(ifindex), dmac, smac }
+            Route::Via(Hop { ifindex: Some(ifindex), dmac, smac })
         })
+    }
+
+    fn known_hop(&self, destination: A, len: u32) -> Option<Hop> {
+        match self.route(destination, destination, 0, len) {
+            Route::Via(hop) => Some(hop),
+            Route::Kernel | Route::TooBig(_) => None,
+        }
     }
 }
 
