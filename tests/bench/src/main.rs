@@ -56,6 +56,9 @@ impl Scope {
     }
 }
 
+/// Measures a section.
+type Measure = fn(Scope) -> Result<Measured>;
+
 /// Says what goes on.
 pub fn say(what: &str) {
     eprintln!("bench: {what}");
@@ -70,7 +73,7 @@ fn main() -> Result<ExitCode> {
 
     let scope = Scope { quick: args.quick };
     let mut all = Measured::default();
-    let sections: [(Section, fn(Scope) -> Result<Measured>); 4] = [
+    let sections: [(Section, Measure); 4] = [
         (Section::PacketPath, packet::measure),
         (Section::EndToEnd, end_to_end::measure),
         (Section::ControlPath, control::measure),

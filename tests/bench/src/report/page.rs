@@ -97,8 +97,10 @@ fn section(page: &mut String, document: &Document, section: Section) {
     }
     let (title, about) = heading(section);
     let _ = writeln!(page, "\n## {title}\nWhat is measured: {about}.\n");
-    page.push_str("| | min | median | max | unit | rounds | ratio | target | |\n");
-    page.push_str("|---|--:|--:|--:|---|--:|---|---|---|\n");
+    if !rows.is_empty() {
+        page.push_str("| | min | median | max | unit | rounds | ratio | target | |\n");
+        page.push_str("|---|--:|--:|--:|---|--:|---|---|---|\n");
+    }
     for row in rows {
         let cells = cells(row).map(|text| cell(&text));
         let _ = writeln!(page, "| {} |", cells.join(" | "));

@@ -18,8 +18,11 @@ const COLUMNS: [(&str, bool); 9] = [
     ("", false),
 ];
 
-/// Prints the rows of a section. `colours`: whether what is missed stands out in red.
+/// Prints the rows of a section, if there are any. `colours`: whether what is missed stands out in red.
 pub fn print(section: Section, rows: &[Row], colours: bool) {
+    if rows.is_empty() {
+        return;
+    }
     let (title, about) = heading(section);
     println!("\n{}: {about}", paint(title, "1", colours));
     for line in lines(rows) {
