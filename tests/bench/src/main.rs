@@ -80,10 +80,12 @@ fn main() -> Result<ExitCode> {
         (Section::Scale, scale::measure),
     ];
     let wanted = |section: &Section| args.only.is_empty() || args.only.contains(section);
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = stdout().is_terminal() && !plain;
     let mut measured_sections = Vec::new();
     for (section, measure) in sections.into_iter().filter(|(section, _)| wanted(section)) {
         let Measured { rows, figures } = measure(scope)?;
-        report::print(section, &rows, stdout().is_terminal());
+        report::print(section, &rows, colours);
         all.rows.extend(rows);
         all.figures.extend(figures);
         measured_sections.push(section);
