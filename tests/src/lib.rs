@@ -1,6 +1,6 @@
 //! What end-to-end tests and the demo stand on: network namespaces, a topology of client, balancer
 //! and backends, a real HTTP server, a load generator that notices when a connection changes its
-//! server, and a small SVG plot.
+//! server, and small SVG plots.
 //!
 //! Everything here cleans up after itself when it is dropped, also while a panic unwinds. Test
 //! traffic never leaves the namespaces that this crate makes.

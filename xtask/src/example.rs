@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::demo;
+use crate::program;
 
 /// Arguments of `cargo xtask example`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,9 @@ pub struct Args {
 /// Sets it up and becomes a shell on its balancer.
 ///
 /// # Errors
-/// As [`demo::become_binary`].
+/// As [`program::optimised`].
 pub fn run(args: &Args) -> Result<()> {
-    demo::become_binary("release-lab", &args.rest)
+    let mut lab = program::optimised("release-lab", &[])?;
+    lab.args(&args.rest);
+    program::turn_into(lab)
 }

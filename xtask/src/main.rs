@@ -1,12 +1,16 @@
 //! Developer commands: one module each, see [`Command`].
 
+mod apt;
 mod audit;
+mod bench;
 mod build;
 mod command;
 mod demo;
 mod example;
 mod fuzz;
+mod libraries;
 mod lint;
+mod program;
 mod setup;
 mod soak;
 mod spdx;
@@ -59,6 +63,13 @@ enum Command {
     Demo(demo::Args),
     /// Make a hundred releases in a row under load: no client may notice any (needs root)
     Soak(soak::Args),
+    /// Measure what releasectl costs, side by side with what it is compared with (needs root)
+    ///
+    /// Prints each figure with its ratio, target and whether it is met. The full run, some twenty
+    /// minutes, writes `docs/benchmarks.md`, its plots and `docs/benchmarks/last.json`; the quick
+    /// one only prints. nginx, haproxy, wrk, hey and iperf3 are Debian's packages, kept in the
+    /// target folder under `bench-cache`, unpacked and not installed.
+    Bench(bench::Args),
     /// Set an example of `examples/` up in network namespaces, and give you a shell there (needs root)
     Example(example::Args),
     /// Check formatting, clippy (host and BPF target), documentation and dependencies
@@ -74,6 +85,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Example(args) => example::run(&args),
         Command::Lint => lint::run(),
     };

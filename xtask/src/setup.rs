@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 pub use host::OLDEST_KERNEL;
 use install::Installer;
-pub use install::{apt, has_apt, is_root, update_lists};
+pub use install::{apt, has_apt, is_root, say, update_lists};
 
 use crate::toolchain::Toolchain;
 

@@ -31,6 +31,8 @@ const UNIT: &[&str] = &[
     "-p",
     "release-user",
     "-p",
+    "release-bench",
+    "-p",
     "xtask",
 ];
 /// The crate of the end-to-end tests, which run `releasectl`.

@@ -5,13 +5,11 @@
 //!          → kernel, modules ───────────────────────────────────┴→ guest → console → verdict
 //! ```
 
-mod apt;
 mod binaries;
 mod console;
 mod cpio;
 mod initramfs;
 mod kernels;
-mod libraries;
 mod modules;
 mod plan;
 mod qemu;
@@ -28,7 +26,7 @@ use initramfs::Userland;
 use kernels::Series;
 use qemu::{Guest, Qemu};
 
-use crate::{setup, workspace};
+use crate::{apt, setup, workspace};
 
 /// Arguments of `cargo xtask vm`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +42,8 @@ pub struct Args {
     fault: Option<plan::Fault>,
 }
 
-/// What the virtual machine itself is made of.
+const MACHINE: &str = "the virtual machine";
+/// What it is made of.
 const PACKAGES: [&str; 3] = ["qemu-system-x86", "seabios", "busybox-static"];
 
 /// Boots each kernel and runs the tests on it; all of them, before a failure is told.
@@ -161,7 +160,7 @@ impl Matrix {
 fn tools(cache: &Path) -> Result<PathBuf> {
     let folder = cache.join("tools");
     if !folder.exists() {
-        apt::with_lists(|| {
+        apt::with_lists(MACHINE, || {
             let packages = apt::closure(&PACKAGES)?;
             say(&format!("fetching {}: unpacked, not installed", packages.join(" ")));
             apt::unpack(&packages, &folder)
@@ -172,7 +171,7 @@ fn tools(cache: &Path) -> Result<PathBuf> {
 
 /// The kernels to boot, unpacked.
 fn kernels(cache: &Path, wanted: &[Series]) -> Result<Vec<String>> {
-    apt::with_lists(|| {
+    apt::with_lists(MACHINE, || {
         let offered = kernels::offered(&apt::search(kernels::PATTERN)?);
         let releases = kernels::choose(&offered, wanted)?;
         for release in &releases {

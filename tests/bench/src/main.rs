@@ -5,17 +5,25 @@
 
 mod control;
 mod end_to_end;
+mod machine;
 mod packet;
+mod report;
 mod row;
 mod scale;
 
+use std::io::{IsTerminal as _, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
+use machine::Machine;
+use report::{Comparison, Document};
 use row::{Measured, Section};
 
-/// Arguments of `cargo xtask bench`.
+/// Arguments that `cargo xtask bench` gives; it explains them, too.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask bench", max_term_width = 100)]
+#[command(name = "release-bench", max_term_width = 100)]
 struct Args {
     /// Fewer rounds and smaller tables: three minutes at most
     #[arg(long)]
@@ -23,6 +31,15 @@ struct Args {
     /// These parts only
     #[arg(long, value_name = "SECTION")]
     only: Vec<Section>,
+    /// Exit code 1 if something is worse than in this JSON document
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+    /// Write the result there
+    #[arg(long, value_name = "FILE")]
+    json: Vec<PathBuf>,
+    /// Write `benchmarks.md` and its plots into this folder
+    #[arg(long, value_name = "FOLDER")]
+    docs: Option<PathBuf>,
 }
 
 /// How much is measured.
@@ -39,30 +56,53 @@ impl Scope {
     }
 }
 
+/// Measures a section.
+type Measure = fn(Scope) -> Result<Measured>;
+
 /// Says what goes on.
 pub fn say(what: &str) {
     eprintln!("bench: {what}");
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    // First: the file may be the one that this run writes, and a wrong name is told at once.
+    let before = args.against.as_deref().map(Document::read).transpose()?;
+    let machine = Machine::here(args.quick)?;
+    say(&format!("{}, {}, commit {}", machine.hardware(), machine.software(), machine.commit));
+
     let scope = Scope { quick: args.quick };
     let mut all = Measured::default();
-    let sections: [(Section, fn(Scope) -> Result<Measured>); 4] = [
+    let sections: [(Section, Measure); 4] = [
         (Section::PacketPath, packet::measure),
         (Section::EndToEnd, end_to_end::measure),
         (Section::ControlPath, control::measure),
         (Section::Scale, scale::measure),
     ];
-    for (section, measure) in sections {
-        if args.only.is_empty() || args.only.contains(&section) {
-            let Measured { rows, figures } = measure(scope)?;
-            all.rows.extend(rows);
-            all.figures.extend(figures);
-        }
+    let wanted = |section: &Section| args.only.is_empty() || args.only.contains(section);
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colours = stdout().is_terminal() && !plain;
+    let mut measured_sections = Vec::new();
+    for (section, measure) in sections.into_iter().filter(|(section, _)| wanted(section)) {
+        let Measured { rows, figures } = measure(scope)?;
+        report::print(section, &rows, colours);
+        all.rows.extend(rows);
+        all.figures.extend(figures);
+        measured_sections.push(section);
     }
-    for row in &all.rows {
-        println!("{row:?}");
+
+    let document = Document::new(machine, all)?;
+    for path in &args.json {
+        document.write(path)?;
     }
-    Ok(())
+    if let Some(folder) = &args.docs {
+        report::write_page(&document, folder)?;
+    }
+    let comparison = before.map(|before| Comparison::new(&document, &before, &measured_sections));
+    if let Some(comparison) = &comparison {
+        println!("\n{comparison}");
+    }
+    println!("\n{}", report::summary(&document.measured.rows));
+    let is_good = comparison.is_none_or(|comparison| comparison.is_good());
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{binaries, cpio::Archive, libraries, modules::Module, plan};
+use super::{binaries, cpio::Archive, modules::Module, plan};
+use crate::libraries;
 
 /// The guest's first process.
 const INIT: &str = include_str!("init.sh");

@@ -16,9 +16,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     console::{Console, Event},
-    libraries, say,
+    say,
 };
-use crate::command;
+use crate::{command, libraries};
 
 /// The folder of the libraries of Debian's x86_64 packages.
 const TRIPLE: &str = "x86_64-linux-gnu";

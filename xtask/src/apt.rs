@@ -1,5 +1,5 @@
 //! Debian packages that are unpacked into a folder, never installed: installing QEMU can remove
-//! packages that the machine came with, and a machine has one kernel.
+//! packages that the machine came with, a machine has one kernel, and installing a server starts it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,33 +10,36 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::say;
 use crate::{command, setup};
 
 /// Packages by name, each with what it needs: groups of alternatives.
 type Needs = BTreeMap<String, Vec<Vec<String>>>;
 
 /// Runs `work`, which needs packages. If it fails, fetches the package lists (old ones name
-/// packages that are gone) and runs it again.
+/// packages that are gone) and runs it again. `what` is made of the packages.
 ///
 /// # Errors
 /// What failed, and what to do.
-pub fn with_lists<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+pub fn with_lists<T>(what: &str, work: impl Fn() -> Result<T>) -> Result<T> {
     if !setup::has_apt() {
-        bail!("the virtual machine is made of Debian's packages, and this system has no apt-get");
+        bail!("{what} comes from Debian's packages, and this system has no apt-get");
     }
     let first = match work() {
         Ok(done) => return Ok(done),
         Err(error) => error,
     };
-    let advice = "the packages of the virtual machine come from this machine's package sources; \
-                  is the network there, are the lists current (as root: apt-get update)?";
+    let advice = || {
+        format!(
+            "{what} comes from this machine's package sources; is the network there, are the \
+             lists current (as root: apt-get update)?"
+        )
+    };
     if !setup::is_root() {
-        return Err(first.context(advice));
+        return Err(first.context(advice()));
     }
-    say("fetching the package lists");
-    setup::update_lists().context(advice)?;
-    work().context(advice)
+    setup::say("fetching the package lists");
+    setup::update_lists().with_context(advice)?;
+    work().with_context(advice)
 }
 
 /// The output of `apt-cache search` for package names.

@@ -1,8 +1,8 @@
-//! A small SVG plot: new connections per second and open connections of each version over time,
-//! with the events of a release as labelled vertical lines.
+//! A release: new connections per second and open connections of each version over time, with its
+//! events as labelled vertical lines.
 
-use std::fmt::Write as _;
-
+use super::axis;
+use super::svg::{COLOURS, KEY, Svg, width_of};
 use crate::load::{BUCKET, Report};
 
 /// What to draw.
@@ -40,11 +40,9 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 24.0;
 const PANEL_HEIGHT: f64 = 190.0;
 const PANELS: [f64; 2] = [150.0, 372.0];
-const COLOURS: [&str; 4] = ["#1f6fb4", "#e07b12", "#2c8a4b", "#8450a8"];
 const ERROR_COLOUR: &str = "#c62828";
 /// Labels of events that are closer than this go to another row.
 const LABEL_ROWS: usize = 3;
-const LABEL_WIDTH_PER_CHARACTER: f64 = 6.4;
 
 impl Plot {
     /// Takes the curves from a load's report. `versions` gives their order.
@@ -71,105 +69,67 @@ impl Plot {
     /// The SVG document.
     #[must_use]
     pub fn to_svg(&self) -> String {
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-             width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"DejaVu Sans, Helvetica, Arial, \
-             sans-serif\" font-size=\"12\" fill=\"#222\">\n\
-             <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
-        );
-        text(&mut svg, LEFT, 32.0, "start", "font-size=\"18\" font-weight=\"bold\"", &self.title);
-        text(&mut svg, LEFT, 52.0, "start", "fill=\"#555\"", &self.subtitle);
-        self.legend(&mut svg);
-
-        let with_errors = self.errors.iter().any(|rate| *rate > 0.0);
-        let mut upper: Vec<Curve<'_>> = self.curves(|series| &series.new);
-        if with_errors {
+        let mut svg = Svg::new(WIDTH, HEIGHT);
+        svg.heading(LEFT, &self.title, &self.subtitle);
+        let mut legend: Vec<(&str, &str)> =
+            self.coloured().map(|(series, colour)| (series.name.as_str(), colour)).collect();
+        let mut upper = self.curves(|series| &series.new);
+        if self.errors.iter().any(|rate| *rate > 0.0) {
+            legend.push(("errors", ERROR_COLOUR));
             upper.push((ERROR_COLOUR, &self.errors));
+        }
+        let mut x = WIDTH - RIGHT;
+        for (name, colour) in legend.into_iter().rev() {
+            x -= width_of(name) + KEY;
+            svg.key((x, 32.0), colour, name);
+            x -= 20.0;
         }
         self.panel(&mut svg, PANELS[0], "new connections / s", &upper, false);
         let lower = self.curves(|series| &series.active);
         self.panel(&mut svg, PANELS[1], "open connections", &lower, true);
         self.event_lines(&mut svg);
-        svg.push_str("</svg>\n");
-        svg
+        svg.finish()
+    }
+
+    fn coloured(&self) -> impl Iterator<Item = (&Series, &'static str)> {
+        self.series.iter().zip(COLOURS.into_iter().cycle())
     }
 
     fn curves<'a>(&'a self, values: impl Fn(&'a Series) -> &'a Vec<f64>) -> Vec<Curve<'a>> {
-        let coloured = self.series.iter().zip(COLOURS.iter().cycle());
-        coloured.map(|(series, colour)| (*colour, values(series).as_slice())).collect()
+        self.coloured().map(|(series, colour)| (colour, values(series).as_slice())).collect()
     }
 
-    fn legend(&self, svg: &mut String) {
-        let mut entries: Vec<(&str, &str)> = self
-            .series
-            .iter()
-            .zip(COLOURS.iter().cycle())
-            .map(|(series, colour)| (series.name.as_str(), *colour))
-            .collect();
-        if self.errors.iter().any(|rate| *rate > 0.0) {
-            entries.push(("errors", ERROR_COLOUR));
-        }
-        let mut x = WIDTH - RIGHT;
-        for (name, colour) in entries.into_iter().rev() {
-            text(svg, x, 32.0, "end", "", name);
-            x -= width_of(name) + 28.0;
-            let _ = writeln!(
-                svg,
-                "<line x1=\"{x:.1}\" x2=\"{:.1}\" y1=\"28\" y2=\"28\" stroke=\"{colour}\" \
-                 stroke-width=\"3\"/>",
-                x + 22.0
-            );
-            x -= 20.0;
-        }
-    }
-
-    fn panel(
-        &self,
-        svg: &mut String,
-        top: f64,
-        label: &str,
-        curves: &[(&str, &[f64])],
-        times: bool,
-    ) {
+    fn panel(&self, svg: &mut Svg, top: f64, label: &str, curves: &[(&str, &[f64])], times: bool) {
         let bottom = top + PANEL_HEIGHT;
         let highest = curves.iter().flat_map(|(_, v)| v.iter()).fold(0.0, |a: f64, b| a.max(*b));
-        let ticks = ticks(highest.max(1.0) * 1.05, 5);
+        let ticks = axis::ticks(highest.max(1.0) * 1.05, 5);
         let full = ticks.last().copied().unwrap_or(1.0);
         let y = |value: f64| bottom - value / full * PANEL_HEIGHT;
-        text(svg, LEFT, top - 8.0, "start", "font-weight=\"bold\"", label);
+        svg.text((LEFT, top - 8.0), "start", "font-weight=\"bold\"", label);
         for tick in &ticks {
-            line(svg, (LEFT, y(*tick)), (WIDTH - RIGHT, y(*tick)), "stroke=\"#e3e3e3\"");
-            text(svg, LEFT - 8.0, y(*tick) + 4.0, "end", "", &tick.to_string());
+            svg.line((LEFT, y(*tick)), (WIDTH - RIGHT, y(*tick)), "stroke=\"#e3e3e3\"");
+            svg.text((LEFT - 8.0, y(*tick) + 4.0), "end", "", &tick.to_string());
         }
-        for tick in self::ticks(self.length(), 10).into_iter().filter(|t| *t <= self.length()) {
+        for tick in axis::ticks(self.length(), 10).into_iter().filter(|t| *t <= self.length()) {
             let x = self.x(tick);
-            line(svg, (x, bottom), (x, bottom + 5.0), "stroke=\"#222\"");
+            svg.line((x, bottom), (x, bottom + 5.0), "stroke=\"#222\"");
             if times {
-                text(svg, x, bottom + 19.0, "middle", "", &tick.to_string());
+                svg.text((x, bottom + 19.0), "middle", "", &tick.to_string());
             }
         }
-        line(svg, (LEFT, bottom), (WIDTH - RIGHT, bottom), "stroke=\"#222\"");
-        line(svg, (LEFT, top), (LEFT, bottom), "stroke=\"#222\"");
+        svg.line((LEFT, bottom), (WIDTH - RIGHT, bottom), "stroke=\"#222\"");
+        svg.line((LEFT, top), (LEFT, bottom), "stroke=\"#222\"");
         if times {
             let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
-            text(svg, middle, bottom + 40.0, "middle", "", "time (s)");
+            svg.text((middle, bottom + 40.0), "middle", "", "time (s)");
         }
         for (colour, values) in curves {
-            let points: Vec<String> = self
-                .times()
-                .zip(values.iter())
-                .map(|(time, value)| format!("{:.1},{:.1}", self.x(time), y(*value)))
-                .collect();
-            let _ = writeln!(
-                svg,
-                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" \
-                 stroke-linejoin=\"round\" points=\"{}\"/>",
-                points.join(" ")
-            );
+            let points = self.times().zip(values.iter());
+            svg.polyline(colour, points.map(|(time, value)| (self.x(time), y(*value))));
         }
     }
 
-    fn event_lines(&self, svg: &mut String) {
+    fn event_lines(&self, svg: &mut Svg) {
         let mut row_ends = [f64::MIN; LABEL_ROWS];
         for (at, label) in &self.events {
             let x = self.x(*at);
@@ -184,8 +144,8 @@ impl Plot {
             row_ends[row] = from + width_of(label) + 6.0;
             let y = [80.0, 98.0, 116.0][row];
             let style = "stroke=\"#777\" stroke-dasharray=\"4 3\"";
-            line(svg, (x, y - 10.0), (x, PANELS[1] + PANEL_HEIGHT), style);
-            text(svg, at_x, y, anchor, "font-size=\"11\" fill=\"#333\"", label);
+            svg.line((x, y - 10.0), (x, PANELS[1] + PANEL_HEIGHT), style);
+            svg.text((at_x, y), anchor, "font-size=\"11\" fill=\"#333\"", label);
         }
     }
 
@@ -210,66 +170,13 @@ impl Plot {
 /// A colour and its values.
 type Curve<'a> = (&'a str, &'a [f64]);
 
-/// Round values from 0 to the first one that is not below `highest`, about `wanted` of them.
-fn ticks(highest: f64, wanted: u32) -> Vec<f64> {
-    let rough = highest / f64::from(wanted.max(1));
-    let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * magnitude)
-        .find(|step| *step >= rough * 0.999)
-        .unwrap_or(rough);
-    let mut ticks = vec![0.0];
-    for index in 1..=wanted * 2 {
-        // Off by less than a millionth of a step, so that 0.30000000000000004 is 0.3.
-        let value = (f64::from(index) * step / magnitude * 10.0).round() * magnitude / 10.0;
-        ticks.push((value * 1e6).round() / 1e6);
-        if value >= highest {
-            break;
-        }
-    }
-    ticks
-}
-
 fn count(value: Option<&u64>) -> f64 {
     f64::from(u32::try_from(value.copied().unwrap_or(0)).unwrap_or(u32::MAX))
-}
-
-fn width_of(label: &str) -> f64 {
-    let characters = u32::try_from(label.chars().count()).unwrap_or(u32::MAX);
-    f64::from(characters) * LABEL_WIDTH_PER_CHARACTER
-}
-
-fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), style: &str) {
-    let _ = writeln!(
-        svg,
-        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" {style}/>",
-        from.0, from.1, to.0, to.1
-    );
-}
-
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, style: &str, content: &str) {
-    let content = content.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ = writeln!(
-        svg,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {style}>{content}</text>"
-    );
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_are_round_and_reach_the_top() {
-        assert_eq!(ticks(100.0, 5), [0.0, 20.0, 40.0, 60.0, 80.0, 100.0]);
-        assert_eq!(ticks(1.05, 5).last(), Some(&1.5));
-        assert_eq!(ticks(23.4, 10).last(), Some(&25.0));
-        for highest in [0.3, 1.0, 7.0, 42.0, 199.0, 5000.0] {
-            let ticks = ticks(highest, 5);
-            assert!(*ticks.last().unwrap() >= highest && ticks.len() <= 8, "{ticks:?}");
-        }
-    }
 
     #[test]
     fn every_part_is_drawn_and_escaped() {
