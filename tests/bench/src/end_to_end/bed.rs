@@ -12,7 +12,7 @@ use release_tests::topology::{CLIENT_SIDE, Daemon, FRONTEND, Mode, Topology, Top
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use super::client::{self, CONNECTIONS, Kind, Run};
+use super::client::{self, CONNECTIONS, Groups, Kind, Run};
 use super::peer::Peer;
 use super::programs;
 use super::service::Service;
@@ -44,7 +44,7 @@ pub struct Bed<'a> {
 
 enum Balancing<'a> {
     Nobody,
-    Ours { _daemon: Daemon<'a> },
+    Ours(Daemon<'a>),
     Nftables { flowtable: bool },
     Haproxy(Service),
     Nginx(Service),
@@ -113,7 +113,12 @@ impl<'a> Bed<'a> {
             self.topology.backends.iter().map(|backend| backend.address.into()).collect();
         let targets = if self.peer == Peer::Direct { direct } else { vec![FRONTEND.into()] };
         let before = self.counts()?;
-        let run = client::wrk(&self.topology.client, &targets, kind, time, self.folder.path())?;
+        let groups = Groups {
+            servers: self.servers.iter().map(Service::group).collect(),
+            balancer: self.own_group(),
+        };
+        let client = &self.topology.client;
+        let run = client::wrk(client, &targets, kind, time, self.folder.path(), &groups)?;
         self.judge(kind, &run, &before, &self.counts()?)
             .with_context(|| format!("{} ({kind:?})", self.peer.id()))?;
         Ok(run)
@@ -141,14 +146,12 @@ impl<'a> Bed<'a> {
         Ok(rate)
     }
 
-    /// CPU seconds that a balancer's own processes have used; none where the kernel does it all.
-    ///
-    /// # Errors
-    /// /proc cannot be read.
-    pub fn own_cpu(&self) -> Result<Option<f64>> {
+    /// The group of the balancer's own processes; none where the kernel does it all.
+    fn own_group(&self) -> Option<i32> {
         match &self.balancing {
-            Balancing::Haproxy(service) | Balancing::Nginx(service) => service.cpu().map(Some),
-            Balancing::Nobody | Balancing::Ours { .. } | Balancing::Nftables { .. } => Ok(None),
+            Balancing::Haproxy(service) | Balancing::Nginx(service) => Some(service.group()),
+            Balancing::Ours(daemon) => Some(daemon.process().pid()),
+            Balancing::Nobody | Balancing::Nftables { .. } => None,
         }
     }
 
@@ -217,7 +220,7 @@ impl<'a> Bed<'a> {
     fn balanced(&self) -> Result<Option<u64>> {
         Ok(match &self.balancing {
             Balancing::Nobody => None,
-            Balancing::Ours { .. } => Some(opened(&self.topology.lb)?),
+            Balancing::Ours(_) => Some(opened(&self.topology.lb)?),
             Balancing::Nftables { .. } => Some(dnat_counted(self.topology)?),
             Balancing::Haproxy(proxy) => {
                 Some(proxy.haproxy_count("web")? + proxy.haproxy_count("bulk")?)
@@ -272,7 +275,7 @@ fn balance(peer: Peer, topology: &Topology, place: PathBuf) -> Result<Balancing<
         Peer::Direct => Balancing::Nobody,
         Peer::Ours(_) => {
             topology.lb.write_config(&configuration(topology)?)?;
-            Balancing::Ours { _daemon: topology.lb.start_daemon()? }
+            Balancing::Ours(topology.lb.start_daemon()?)
         }
         Peer::Nftables => {
             let load = |rules| {

@@ -47,8 +47,19 @@ pub struct Run {
     pub lost: u64,
     /// Latencies in ms, at [`PERCENTILES`].
     pub latency: Vec<f64>,
-    /// Seconds that all CPUs of the machine were busy.
-    pub busy: f64,
+    /// CPU seconds of client, servers, balancer, and of the kernel's network threads.
+    pub cpu: f64,
+    /// Those of the balancer's own processes, if it has any.
+    pub own: Option<f64>,
+}
+
+/// Groups of processes that take part, besides the client.
+#[derive(Debug)]
+pub struct Groups {
+    /// Those of the servers.
+    pub servers: Vec<i32>,
+    /// That of the balancer.
+    pub balancer: Option<i32>,
 }
 
 impl Run {
@@ -58,9 +69,9 @@ impl Run {
         places.filter(|(point, _)| **point <= percent).map(|(_, ms)| *ms).last().unwrap_or_default()
     }
 
-    /// CPU seconds of the machine for a million requests.
-    pub fn busy_per_million(&self) -> f64 {
-        self.busy / self.requests as f64 * 1e6
+    /// So much for each million of its requests.
+    pub fn per_million(&self, seconds: f64) -> f64 {
+        seconds / self.requests as f64 * 1e6
     }
 }
 
@@ -76,7 +87,7 @@ struct Said {
     latency: Vec<f64>,
 }
 
-/// Makes requests for some time.
+/// Makes requests for some time, of servers that run in these groups of processes.
 ///
 /// # Errors
 /// wrk cannot be started, or does not say what it did.
@@ -86,6 +97,7 @@ pub fn wrk(
     kind: Kind,
     time: Duration,
     folder: &Path,
+    groups: &Groups,
 ) -> Result<Run> {
     let (script, output) = (folder.join("wrk.lua"), folder.join("wrk.out"));
     fs::write(&script, SCRIPT)?;
@@ -101,12 +113,16 @@ pub fn wrk(
     let [targets, points] = [words(targets), words(&PERCENTILES)];
     command.arg(format!("http://{first}/")).env("TARGETS", targets).env("PERCENTILES", points);
     command.stdin(Stdio::null()).stdout(File::create(&output)?);
-    let before = cpu::of_machine()?;
+    let own = || groups.balancer.map(|group| cpu::of_groups(&[group])).transpose();
+    let others =
+        || anyhow::Ok(cpu::of_groups(&groups.servers)? + cpu::of_kernel()? + cpu::of_ended()?);
+    let (own_before, others_before) = (own()?, others()?);
     let process = client.spawn("wrk", &mut command)?;
     ensure!(process.wait(time)?.is_none(), "wrk ended by itself: {}", read(&output));
     process.signal(Signal::SIGINT)?;
     let status = process.wait(SOON)?.context("wrk does not end")?;
-    let busy = cpu::of_machine()? - before;
+    let own = own()?.zip(own_before).map(|(after, before)| after - before);
+    let cpu = others()? - others_before + own.unwrap_or_default();
     let text = read(&output);
     ensure!(status.success(), "wrk ended with {status}: {text}");
     let line = text.lines().find(|line| line.starts_with('{'));
@@ -117,7 +133,8 @@ pub fn wrk(
         rate: said.requests as f64 / said.microseconds as f64 * 1e6,
         lost: said.connect + said.read + said.write + said.status + said.timeout,
         latency: said.latency.iter().map(|microseconds| microseconds / 1000.0).collect(),
-        busy,
+        cpu,
+        own,
     })
 }
 

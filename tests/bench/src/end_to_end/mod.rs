@@ -41,8 +41,6 @@ struct Amount {
 struct Round {
     keep_alive: Run,
     connections: Run,
-    /// CPU seconds of its own processes while connections were kept.
-    own: Option<f64>,
     /// Gbit/s, over as many connections as [`Amount::streams`] says.
     bulk: Vec<f64>,
 }
@@ -84,9 +82,9 @@ fn amount(scope: Scope) -> Amount {
     if scope.quick {
         Amount {
             peers: 5,
-            keep_alive: Duration::from_millis(300),
-            connections: Duration::from_millis(300),
-            bulk_peers: 3,
+            keep_alive: Duration::from_millis(250),
+            connections: Duration::from_millis(250),
+            bulk_peers: 2,
             streams: &[1],
             bytes: 64 << 20,
         }
@@ -103,11 +101,9 @@ fn amount(scope: Scope) -> Amount {
 }
 
 fn round(bed: &Bed<'_>, amount: Amount, sends_bulk: bool) -> Result<Round> {
-    let before = bed.own_cpu()?;
     let keep_alive = bed.requests(Kind::KeepAlive, amount.keep_alive)?;
-    let own = bed.own_cpu()?.zip(before).map(|(after, before)| after - before);
     let connections = bed.requests(Kind::Connection, amount.connections)?;
     let streams = if sends_bulk { amount.streams } else { &[] };
     let bulk = streams.iter().map(|streams| bed.bulk(*streams, amount.bytes));
-    Ok(Round { keep_alive, connections, own, bulk: bulk.collect::<Result<_>>()? })
+    Ok(Round { keep_alive, connections, bulk: bulk.collect::<Result<_>>()? })
 }

@@ -3,7 +3,7 @@
 use crate::row::{Curve, Figure, Measured, Row, Section, Stats, Target};
 
 use super::Round;
-use super::client::PERCENTILES;
+use super::client::{PERCENTILES, Run};
 use super::peer::Peer;
 
 /// What is to be reached, by the ratio to direct ones…
@@ -98,24 +98,36 @@ impl All<'_> {
 
     fn cpu(&self, rows: &mut Vec<Row>, peer: Peer) {
         let limit = (peer, Peer::Direct);
-        let busy = |round: &Round| Some(round.keep_alive.busy_per_million());
-        let what = "CPU time of the whole machine (client, servers, balancer and whatever else ran) \
-                    for a million requests on connections that stay";
-        rows.push(self.row(("cpu", what, "s"), limit, busy));
-        if peer != Peer::Direct {
-            let (its, direct) = (self.of(peer, busy), self.of(Peer::Direct, busy));
-            let added: Vec<f64> =
-                its.iter().zip(&direct).map(|(its, direct)| its - direct).collect();
-            let what = "the balancer's part of that: the machine's CPU time less that of direct \
-                        requests in the same round";
-            let row = self.row(("cpu-added", what, "s"), limit, |_| None);
-            rows.push(Row { value: Stats::of(&added), ratio: None, of: None, ..row });
-        }
-        if matches!(peer, Peer::Haproxy | Peer::Nginx) {
-            let own = |round: &Round| Some(round.own? / round.keep_alive.requests as f64 * 1e6);
-            let what = "CPU time of its own processes for a million requests, by /proc/PID/stat";
-            let row = self.row(("cpu-own", what, "s"), limit, own);
-            rows.push(Row { ratio: None, of: None, ..row });
+        let kinds: [(&str, &str, fn(&Round) -> &Run); 2] = [
+            ("cpu", "requests on connections that stay", |round| &round.keep_alive),
+            ("cpu-connections", "connections of one request each", |round| &round.connections),
+        ];
+        for (id, kind, run) in kinds {
+            let cpu = |round: &Round| Some(run(round).per_million(run(round).cpu));
+            let what = format!(
+                "CPU time of client, servers, balancer and the kernel's network threads for a \
+                 million {kind}"
+            );
+            rows.push(self.row((id, &what, "s"), limit, cpu));
+            if peer != Peer::Direct {
+                let (its, direct) = (self.of(peer, cpu), self.of(Peer::Direct, cpu));
+                let added: Vec<f64> =
+                    its.iter().zip(&direct).map(|(its, direct)| its - direct).collect();
+                let what = format!(
+                    "the balancer's part of the CPU time for a million {kind}: all of it less \
+                     that of direct ones in the same round"
+                );
+                let row = self.row((&format!("{id}-added"), &what, "s"), limit, |_| None);
+                rows.push(Row { value: Stats::of(&added), ratio: None, of: None, ..row });
+            }
+            let own = |round: &Round| Some(run(round).per_million(run(round).own?));
+            let what = format!(
+                "CPU time of the balancer's own processes for a million {kind}, which is in that"
+            );
+            let row = self.row((&format!("{id}-own"), &what, "s"), limit, own);
+            if row.value.rounds > 0 {
+                rows.push(Row { ratio: None, of: None, ..row });
+            }
         }
     }
 

@@ -81,12 +81,9 @@ impl Service {
         parse_show_stat(&answer, proxy).with_context(|| format!("no {proxy} in {answer:?}"))
     }
 
-    /// CPU time that it has used with all its workers, in seconds.
-    ///
-    /// # Errors
-    /// /proc cannot be read.
-    pub fn cpu(&self) -> Result<f64> {
-        super::cpu::of_group(self.process.pid())
+    /// The group of its processes.
+    pub fn group(&self) -> i32 {
+        self.process.pid()
     }
 
     fn serves(&self, log: &Path) -> bool {
