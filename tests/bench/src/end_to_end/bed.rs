@@ -27,6 +27,8 @@ static FLOWTABLE: &str = include_str!("../../../peers/nftables-flowtable.nft");
 /// Port of iperf3's server, at the frontend and on the first backend.
 const BULK: u16 = 5201;
 const SOON: Duration = Duration::from_secs(5);
+/// How long daemons may take that start at the same time: the kernel verifies the programs of each.
+const START: Duration = Duration::from_secs(300);
 /// The least part of all requests that each of the two servers must see.
 const SHARE: u64 = 10;
 
@@ -72,10 +74,10 @@ pub fn topology(peer: Peer) -> Result<Topology> {
 }
 
 impl<'a> Bed<'a> {
-    /// Starts servers and balancer, and checks the way that connections take.
+    /// Starts servers and balancer; see [`Bed::ready`].
     ///
     /// # Errors
-    /// Something does not start, or the way is another one.
+    /// Something does not start.
     pub fn new(peer: Peer, topology: &'a Topology) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("release-bench-").tempdir()?;
         let mut servers = Vec::new();
@@ -90,10 +92,19 @@ impl<'a> Bed<'a> {
         let log = folder.path().join("iperf3.log");
         let bulk = Service::start(&first.namespace, "iperf3", &arguments, &log, None)?;
         let balancing = balance(peer, topology, folder.path().join("peer"))?;
-        let bed = Self { peer, balancing, servers, _bulk: bulk, folder, topology };
-        bed.inspect()?;
-        bed.demand_way()?;
-        Ok(bed)
+        Ok(Self { peer, balancing, servers, _bulk: bulk, folder, topology })
+    }
+
+    /// Waits for the balancer, and checks the way that connections take.
+    ///
+    /// # Errors
+    /// It does not start, or the way is another one.
+    pub fn ready(&self) -> Result<()> {
+        if let Balancing::Ours(daemon) = &self.balancing {
+            daemon.wait_ready(START)?;
+        }
+        self.inspect()?;
+        self.demand_way()
     }
 
     /// Who it is, for people.
@@ -275,7 +286,7 @@ fn balance(peer: Peer, topology: &Topology, place: PathBuf) -> Result<Balancing<
         Peer::Direct => Balancing::Nobody,
         Peer::Ours(_) => {
             topology.lb.write_config(&configuration(topology)?)?;
-            Balancing::Ours(topology.lb.start_daemon()?)
+            Balancing::Ours(topology.lb.spawn_daemon(&["daemon"])?)
         }
         Peer::Nftables => {
             let load = |rules| {

@@ -1,9 +1,10 @@
 //! The client: wrk for requests and connections, iperf3 for bulk.
 //!
-//! wrk it is, because it is the lightest of them (on two CPUs that the client shares with all the
-//! rest, what the client needs is missing elsewhere), counts all kinds of errors apart, and keeps
-//! every latency by the microsecond, so that its percentiles are exact. hey made a third of its
-//! requests, and the load of `release_tests` checks each answer, which costs more than the balancer.
+//! wrk it is, for connections too, because it is the lightest (what the client uses of two CPUs is
+//! missing elsewhere), counts every kind of error apart, and keeps each latency to the microsecond,
+//! so that its percentiles are exact. Side by side, hey made a fifth of its requests and two thirds
+//! of its connections; the load of `release_tests` checks each answer, which costs more than a
+//! balancer.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;

@@ -58,6 +58,7 @@ pub fn measure(scope: Scope) -> Result<Measured> {
     let beds = peers.iter().zip(&topologies).map(|(peer, topology)| Bed::new(*peer, topology));
     let beds = beds.collect::<Result<Vec<_>>>()?;
     for bed in &beds {
+        bed.ready()?;
         // What the first run of all has to warm up is not measured.
         bed.requests(Kind::KeepAlive, Duration::from_millis(100))?;
     }

@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -46,6 +47,8 @@ impl Service {
         let mut command = namespace.command(program);
         command.args(arguments).stdin(Stdio::null());
         command.stdout(output.try_clone()?).stderr(output);
+        // SAFETY: the closure makes one async-signal-safe system call, which takes integers.
+        unsafe { command.pre_exec(end_with_parent) };
         let process = namespace.spawn(program, &mut command)?;
         let service = Self { process, status, asked: Cell::new(0) };
         let until = Instant::now() + SOON;
@@ -112,6 +115,15 @@ impl Drop for Service {
             let _ = self.process.wait(SOON);
         }
         let _ = killpg(Pid::from_raw(self.process.pid()), Signal::SIGKILL);
+    }
+}
+
+/// A master process that ends takes its workers with it, also when nobody is left to tell it.
+fn end_with_parent() -> io::Result<()> {
+    // SAFETY: takes integers.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
