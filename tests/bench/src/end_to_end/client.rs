@@ -67,7 +67,7 @@ impl Run {
     /// Latency at a percentile of [`PERCENTILES`], in ms.
     pub fn at(&self, percent: f64) -> f64 {
         let places = PERCENTILES.iter().zip(&self.latency);
-        places.filter(|(point, _)| **point <= percent).map(|(_, ms)| *ms).last().unwrap_or_default()
+        places.rev().find(|(point, _)| **point <= percent).map_or(0.0, |(_, ms)| *ms)
     }
 
     /// So much for each million of its requests.

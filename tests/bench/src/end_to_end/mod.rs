@@ -4,7 +4,12 @@
 //! measured in turn with the others in each round; those whose turn it is not are idle. All links
 //! are alike: veth with transmit offloads (checksums, TSO, GSO) off, since packets that XDP
 //! rewrites must have checksums, GRO off where they reach the balancer and on where they reach
-//! client and servers.
+//! client and servers. Connection tracking, which nftables alone uses here, keeps the machine's size
+//! and timeouts; our flow tables are as large as that by default.
+//!
+//! Client, servers and balancer share the machine's CPUs: where these are busy, a balancer costs
+//! requests by what it takes from the others, and the rates of two balancers differ by no more than
+//! the whole way's cost through each. The rows of CPU time say what each adds to that way.
 
 mod bed;
 mod client;

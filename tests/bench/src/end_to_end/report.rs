@@ -27,6 +27,9 @@ pub fn report(peers: &[Peer], names: &[String], rounds: &[Vec<Round>], streams: 
     Measured { rows, figures: vec![all.latencies()] }
 }
 
+/// One of the runs of a round.
+type RunOf = fn(&Round) -> &Run;
+
 struct All<'a> {
     peers: &'a [Peer],
     /// Who they are, for people.
@@ -98,11 +101,12 @@ impl All<'_> {
 
     fn cpu(&self, rows: &mut Vec<Row>, peer: Peer) {
         let limit = (peer, Peer::Direct);
-        let kinds: [(&str, &str, fn(&Round) -> &Run); 2] = [
-            ("cpu", "requests on connections that stay", |round| &round.keep_alive),
-            ("cpu-connections", "connections of one request each", |round| &round.connections),
+        let kinds: [RunOf; 2] = [|round| &round.keep_alive, |round| &round.connections];
+        let names = [
+            ("cpu", "requests on connections that stay"),
+            ("cpu-connections", "connections of one request each"),
         ];
-        for (id, kind, run) in kinds {
+        for ((id, kind), run) in names.into_iter().zip(kinds) {
             let cpu = |round: &Round| Some(run(round).per_million(run(round).cpu));
             let what = format!(
                 "CPU time of client, servers, balancer and the kernel's network threads for a \
