@@ -64,8 +64,19 @@ pub fn say(what: &str) {
     eprintln!("bench: {what}");
 }
 
-fn main() -> Result<ExitCode> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and reports. Returns whether nothing became worse.
+fn run(args: &Args) -> Result<bool> {
     // First: the file may be the one that this run writes, and a wrong name is told at once.
     let before = args.against.as_deref().map(Document::read).transpose()?;
     let machine = Machine::here(args.quick)?;
@@ -103,6 +114,5 @@ fn main() -> Result<ExitCode> {
         println!("\n{comparison}");
     }
     println!("\n{}", report::summary(&document.measured.rows));
-    let is_good = comparison.is_none_or(|comparison| comparison.is_good());
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(comparison.is_none_or(|comparison| comparison.is_good()))
 }

@@ -28,8 +28,6 @@ const PACKAGES: [(&str, &str); 6] = [
 /// The programs, as they lie in the packages.
 const PROGRAMS: [&str; 5] =
     ["usr/sbin/haproxy", "usr/sbin/nginx", "usr/bin/wrk", "usr/bin/hey", "usr/bin/iperf3"];
-/// Tells the benchmark where the packages lie. It is not set where they are installed.
-const FOLDER: &str = "RELEASE_BENCH_PEERS";
 
 /// The peers.
 #[derive(Debug)]
@@ -89,7 +87,8 @@ fn installed() -> Result<Peers> {
 }
 
 impl Peers {
-    /// Has a program find them.
+    /// Has a program find them by `PATH`, and what they need with them: nginx's modules lie where
+    /// they do in the system, relative to nginx.
     ///
     /// # Errors
     /// If the folder's name can't be part of a search path.
@@ -100,7 +99,6 @@ impl Peers {
         let path = env::join_paths(folders.into_iter().chain(env::split_paths(&path)));
         program.env("PATH", path.context("folder of the benchmark's packages")?);
         program.env("LD_LIBRARY_PATH", env::join_paths(library_folders(root))?);
-        program.env(FOLDER, root);
         Ok(())
     }
 }
@@ -126,7 +124,6 @@ mod tests {
         };
         assert!(value("PATH").starts_with("/cache/peers/usr/sbin:/cache/peers/usr/bin:"));
         assert!(value("LD_LIBRARY_PATH").starts_with("/cache/peers/usr/lib/"));
-        assert_eq!(value(FOLDER), "/cache/peers");
     }
 
     #[test]
