@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, PerCpuArray, PerCpuValues, ProgramArray};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, Map, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
@@ -94,6 +94,8 @@ pub struct Driven {
 #[derive(Debug)]
 pub struct Driver {
     ebpf: Ebpf,
+    /// What [`Reference::Lookup`] knows.
+    entries: Raw,
     /// Where the packets to come begin.
     next: Progress,
 }
@@ -111,7 +113,9 @@ impl Driver {
         for name in ["floor", "lookup", "drive"] {
             program(&mut ebpf, name)?.load().with_context(|| name.to_owned())?;
         }
-        Ok(Self { ebpf, next: Progress::zeroed() })
+        let map = ebpf.take_map("ENTRIES").context("no map ENTRIES")?;
+        let Map::HashMap(data) = map else { bail!("ENTRIES: no hash table") };
+        Ok(Self { ebpf, entries: Raw::of("ENTRIES", data)?, next: Progress::zeroed() })
     }
 
     /// Says which program packets are for: a reference.
@@ -138,14 +142,12 @@ impl Driver {
         Ok(ProgramArray::try_from(map)?.set(0, fd, 0)?)
     }
 
-    /// Makes [`Reference::Lookup`] know the flows of packets.
+    /// Makes [`Reference::Lookup`] know the flows of packets, and no others.
     ///
     /// # Errors
     /// The kernel's.
     pub fn know(&mut self, packets: &Packets) -> Result<()> {
-        let map = self.ebpf.take_map("ENTRIES").context("known already")?;
-        let aya::maps::Map::HashMap(data) = map else { anyhow::bail!("ENTRIES: no hash table") };
-        let map = Raw::of("ENTRIES", data)?;
+        self.entries.clear()?;
         let count = 1_u32 << packets.flows;
         let keys: Vec<u8> = (0..count)
             .flat_map(|flow| {
@@ -157,7 +159,7 @@ impl Driver {
                 key
             })
             .collect();
-        map.fill(&keys, &vec![0; count as usize * 64])
+        self.entries.fill(&keys, &vec![0; count as usize * 64])
     }
 
     /// Runs the program so many times. Flows and sequence numbers go on where they were.

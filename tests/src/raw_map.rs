@@ -15,6 +15,7 @@ const UPDATE: libc::c_long = 2;
 const LOOKUP_BATCH: libc::c_long = 24;
 const LOOKUP_AND_DELETE_BATCH: libc::c_long = 25;
 const UPDATE_BATCH: libc::c_long = 26;
+const DELETE_BATCH: libc::c_long = 27;
 
 /// `union bpf_attr` of the commands about one element.
 #[repr(C)]
@@ -173,6 +174,19 @@ impl Raw {
         };
         // SAFETY: as many keys and values as it says, of the map's own sizes.
         unsafe { bpf(UPDATE_BATCH, attr) }.map(drop).context(self.name)
+    }
+
+    /// Removes entries of a hash table: their keys, one after the other in memory.
+    ///
+    /// # Errors
+    /// The kernel's, and if one is not there.
+    pub fn remove(&self, keys: &[u8]) -> Result<()> {
+        let count = (keys.len() / self.key) as u32;
+        let attr = Batch { keys: keys.as_ptr() as u64, count, map: self.fd(), ..Batch::zeroed() };
+        // SAFETY: as many keys as it says, of the map's own size.
+        let done = unsafe { bpf(DELETE_BATCH, attr) }.context(self.name)?.count;
+        anyhow::ensure!(done == count, "{}: {done} of {count} entries removed", self.name);
+        Ok(())
     }
 
     fn fd(&self) -> u32 {

@@ -229,7 +229,7 @@ fn asked_at(word: FlowWord, from: End, me: &Side) -> u32 {
     }
     let known = !word.fin_seen(from) & (me.fin != me.unasked());
     // Without a branch for the verifier to follow.
-    let mask = forget(known as u64, word.0).wrapping_neg();
+    let mask = forget(u64::from(known), word.0).wrapping_neg();
     (u64::from(me.fin) & mask) as u32
 }
 

@@ -4,14 +4,32 @@
 //! other. What a case costs is its time less that of the driver and an empty program; its ratio is
 //! to what the same makes of a program that finds one entry in a hash table.
 
+mod case;
 mod cases;
 mod check;
+mod connection;
+mod curves;
 mod rig;
+mod rounds;
 
 use anyhow::Result;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use release_tests::driver::{Driver, Packets};
+use release_tests::model::Scene;
+use release_user::kernel::Capacities;
 
+use self::case::padded;
+use self::cases::CLIENT;
+use self::connection::Connection;
+use self::rig::Rig;
+use self::rounds::Rounds;
 use crate::row::Measured;
 use crate::{Scope, say};
+
+/// Capacities of the tables: the defaults.
+const FLOWS: u32 = 1 << 20;
+const EMBRYOS: u32 = 1 << 16;
 
 /// Measures.
 ///
@@ -20,8 +38,37 @@ use crate::{Scope, say};
 pub fn measure(scope: Scope) -> Result<Measured> {
     // Its thread enters a namespace, and stays on one CPU.
     std::thread::scope(|threads| {
-        let measured = threads.spawn(|| cases::measure(scope)).join();
+        let measured = threads.spawn(|| on_one_cpu(scope)).join();
         measured.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-    .inspect(|_| say("packet path: done"))
+}
+
+fn on_one_cpu(scope: Scope) -> Result<Measured> {
+    let mut cpus = CpuSet::new();
+    cpus.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    say("packet path: loading the programs");
+    let mut scene = Scene::new(&[1], 4);
+    scene.frontends.truncate(1);
+    let capacities = Capacities { flows: FLOWS, ..Capacities::small(FLOWS, EMBRYOS) };
+    let mut rig = Rig::new(capacities, scene)?;
+    let mut driver = Driver::load(FLOWS)?;
+    let one = Connection::open(&mut rig, CLIENT)?;
+    let reference =
+        Packets { frame: padded(one.by_client(0)), flows: 0, seq_step: 0, reply: false };
+    driver.know(&reference)?;
+    let flow = rig.flow(&reference.frame)?;
+    let times = if scope.quick { 100_000 } else { 1_000_000 };
+    let mut run = Rounds { scope, rig, driver, times, reference, measured: Measured::default() };
+    run.references()?;
+    say("packet path: established flows");
+    run.established(&one, flow)?;
+    say("packet path: by the number of flows, instances and services");
+    run.by_flows(flow)?;
+    run.by_instances(flow)?;
+    say("packet path: handshakes and others");
+    run.handshakes()?;
+    run.others()?;
+    run.programs();
+    Ok(run.measured)
 }

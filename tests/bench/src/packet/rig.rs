@@ -1,8 +1,10 @@
 //! The programs on maps of their own, with a service in them and a way out.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result};
 use bytemuck::bytes_of;
-use release_common::abi::{ABI_VERSION, Be32, Flow, FlowKey, Meta};
+use release_common::abi::{ABI_VERSION, Backend, Be32, Flow, FlowKey, Meta};
 use release_common::reason::Reason;
 use release_common::tcp::word::FlowWord;
 use release_tests::driver::{Driver, Packets};
@@ -11,7 +13,7 @@ use release_tests::model::Scene;
 use release_tests::raw_map::Raw;
 use release_tests::topology::PinDirectory;
 use release_tests::way::Surroundings;
-use release_user::kernel::{Capacities, Clock, Loaded, Maps, Programs, load};
+use release_user::kernel::{Capacities, Clock, Loaded, Maps, Programs, Verified, load};
 
 /// Seconds for which next hops may be cached: as the daemon has it.
 const LEASE: u32 = 3;
@@ -20,7 +22,8 @@ const CHUNK: u32 = 65_536;
 
 /// The programs, and what they need. The calling thread is in the namespace.
 pub struct Rig {
-    way: Surroundings,
+    /// Alive for as long as it is needed.
+    _way: Surroundings,
     bpffs: PinDirectory,
     loaded: Loaded,
     programs: Programs,
@@ -45,7 +48,7 @@ impl Rig {
         let mut rig = Self {
             programs: Programs::open(bpffs.path())?,
             clock: Clock::of_kernel()?,
-            way,
+            _way: way,
             bpffs,
             loaded,
             maps,
@@ -83,13 +86,15 @@ impl Rig {
     }
 
     /// What loading each program took.
-    pub fn loaded(&self) -> &Loaded {
-        &self.loaded
+    pub fn verified(&self) -> Vec<Verified> {
+        self.loaded.verified.clone()
     }
 
-    /// The maps.
-    pub fn maps(&mut self) -> &mut Maps {
-        &mut self.maps
+    /// Adds an instance beside the scene's, and its service as the scene's is.
+    pub fn add_instance(&mut self, id: u32, socket: SocketAddr, service: u32) -> Result<()> {
+        self.maps.set_service(service, self.scene.service_value())?;
+        let ring = self.scene.versions[0].ring;
+        Ok(self.maps.set_backend(id, Backend::accepting(socket, service, ring))?)
     }
 
     /// Has a driver drive the packet program.
@@ -140,6 +145,12 @@ impl Rig {
             table.fill(&keys, &values)?;
         }
         Ok(())
+    }
+
+    /// Removes the embryos of all the flows of packets.
+    pub fn forget(&self, packets: &Packets) -> Result<()> {
+        let keys: Vec<_> = (0..1 << packets.flows).map(|flow| key_of(&packets.of(flow))).collect();
+        Raw::open(self.bpffs.path(), "EMBRYOS4")?.remove(bytemuck::cast_slice(&keys))
     }
 
     /// Packets counted for a reason, and packets of all instances.

@@ -92,7 +92,7 @@ fn found(ctx: *mut xdp_md) -> Option<()> {
             u32::from(TCP),
         ]
     };
-    ENTRIES.get_ptr(&key).map(|_| ())
+    ENTRIES.get_ptr(key).map(|_| ())
 }
 
 /// The frame, of which at least [`FRAME`] bytes are there.
