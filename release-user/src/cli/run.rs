@@ -129,8 +129,9 @@ async fn register(
     let mut said = false;
     loop {
         match client.register(request).await {
-            Ok(registered) => {
-                known.set(Known::Perhaps);
+            Ok(mut registered) => {
+                // What an earlier attempt has done, whose answer did not arrive, is this one's doing.
+                registered.changed |= matches!(known.replace(Known::Perhaps), Known::Perhaps);
                 return Ok(registered);
             }
             Err(ClientError::Answer(error)) => return Err(error),
