@@ -22,6 +22,7 @@ use crate::net::sysctl::Found;
 use crate::paths::Paths;
 use crate::store::{Store, StoreError};
 use crate::verdict::occupation::Decline;
+use crate::verdict::walk::Walk;
 
 impl From<KernelError> for ApiError {
     fn from(error: KernelError) -> Self {
@@ -241,6 +242,15 @@ impl Daemon {
         })
     }
 
+    /// Looks the tables through.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn walk(&self) -> Result<Walk, ApiError> {
+        let now = self.jiffies()?;
+        Ok(looking(|| Walk::take(&self.reader, now))?)
+    }
+
     /// Jiffies now.
     ///
     /// # Errors
@@ -258,6 +268,12 @@ impl Daemon {
     pub async fn state(&self) -> State {
         self.core.lock().await.state.clone()
     }
+}
+
+/// Looks tables through: that takes a tenth of a second for a million entries, in which whoever asks
+/// the daemon something is not to wait for a thread.
+pub fn looking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }
 
 /// Locks what is consistent at any moment: a panic elsewhere has left nothing half-done in it.

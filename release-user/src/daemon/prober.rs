@@ -10,7 +10,7 @@ use release_common::abi::{Addr6, Address as _, Be32, Flow, IPPROTO_TCP};
 use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
-use super::core::{Daemon, lock};
+use super::core::{Daemon, lock, looking};
 use super::forced::{Ended, because};
 use super::forcing::{Doomed, Ending, RESETS};
 use super::regularly::{Pace, REST, log_failure};
@@ -129,7 +129,7 @@ impl Daemon {
         loop {
             pace.next().await;
             let orders = orders(&self.state().await);
-            let found = self.look_at_silent(&orders);
+            let found = looking(|| self.look_at_silent(&orders));
             // The kernels of instances take their own time.
             pace.worked();
             log_failure(self.follow_up(found).await);

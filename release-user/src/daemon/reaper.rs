@@ -2,12 +2,13 @@
 //! orphaned instances that nothing names any more.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
-use super::core::{Daemon, lock};
+use super::core::{Daemon, lock, looking};
 use super::forced::Ended;
 use crate::api::types::ApiError;
 use crate::config::{Config, Family, Frontend, Timeouts};
@@ -17,7 +18,6 @@ use crate::control::settings::Settings;
 use crate::control::state::{InstanceState, State, VersionState};
 use crate::kernel::{At, SessionAt, Tuple};
 use crate::probe::watch::Rhythm;
-use crate::verdict::walk::Walk;
 
 /// How often the tables are looked through.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Daemon {
     /// The kernel's.
     pub async fn reap(&self) -> Result<usize, ApiError> {
         let limits = self.timeouts().await;
-        let mut work = self.find_work(&limits)?;
+        let mut work = looking(|| self.find_work(&limits))?;
         if let Err(error) = self.record(&work.forced).await {
             log::error!("{error}");
             work.keep_forced();
@@ -197,13 +197,21 @@ impl Daemon {
     /// # Errors
     /// The kernel's or the store's.
     pub async fn collect_orphans(&self) -> Result<(), ApiError> {
-        let mut core = self.core.lock().await;
-        if !has_leftovers(&core.state, &core.config) {
+        let (state, config) = {
+            let core = self.core.lock().await;
+            (core.state.clone(), Arc::clone(&core.config))
+        };
+        if !has_leftovers(&state, &config) {
             return Ok(());
         }
-        let used = self.used_frontends()?;
-        let first = Walk::take(&self.reader, self.jiffies()?)?;
-        let second = Walk::take(&self.reader, self.jiffies()?)?;
+        // No command is to wait for the walks.
+        let used = looking(|| self.used_frontends())?;
+        let (first, second) = (self.walk()?, self.walk()?);
+        let mut core = self.core.lock().await;
+        if core.state != state || !Arc::ptr_eq(&core.config, &config) {
+            // New flows may have been led to what nothing named: there will be another look.
+            return Ok(());
+        }
         let named = |instance: &InstanceState| {
             first.names(instance.backend) || second.names(instance.backend)
         };

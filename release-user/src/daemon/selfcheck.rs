@@ -97,7 +97,7 @@ impl Daemon {
         let services = self.state().await.services;
         let before =
             services.iter().map(|service| self.books(service)).collect::<Result<Vec<_>, _>>()?;
-        let walk = Walk::take(&self.reader, self.jiffies()?)?;
+        let walk = self.walk()?;
         let mut seen = BTreeMap::new();
         for (service, before) in services.iter().zip(before) {
             let off = self.drift(service, before, &walk)?;
