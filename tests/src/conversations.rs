@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use aya::Ebpf;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
-use aya::Ebpf;
 use nix::net::if_::if_nametoindex;
 
 use crate::netns::Netns;
@@ -83,9 +83,9 @@ impl<'a> Conversations<'a> {
             let program = program(&mut ebpf, name)?;
             program.load()?;
             for (namespace, device) in ends {
-                namespace
-                    .enter(|| program.attach(device, XdpMode::Driver))?
-                    .with_context(|| format!("cannot attach to {device} in {}", namespace.name()))?;
+                namespace.enter(|| program.attach(device, XdpMode::Driver))?.with_context(
+                    || format!("cannot attach to {device} in {}", namespace.name()),
+                )?;
             }
         }
         program(&mut ebpf, "generate")?.load()?;

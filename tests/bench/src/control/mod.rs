@@ -233,7 +233,13 @@ impl<'a> Bed<'a> {
         let what = format!("daemon at rest, {flows} flows, over {} s", time.as_secs());
         Ok(vec![
             row("cpu", format!("CPU of the {what}"), "%", cpu, Some(0.5)),
-            row("rss", format!("resident memory of the daemon, {flows} flows"), "MB", rss, Some(40.0)),
+            row(
+                "rss",
+                format!("resident memory of the daemon, {flows} flows"),
+                "MB",
+                rss,
+                Some(40.0),
+            ),
             row("peak", format!("its most so far, {flows} flows"), "MB", peak, None),
         ])
     }

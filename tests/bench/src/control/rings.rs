@@ -57,7 +57,8 @@ pub fn measure() -> Result<(Vec<Row>, Figure)> {
         balance.push((f64::from(count), imbalance(&ring)?));
         // First, middle and last: order must not matter.
         let leaving = [0, all.len() / 2, all.len() - 1];
-        let times = leaving.map(|at| disruption(&all, at)).into_iter().collect::<Result<Vec<_>>>()?;
+        let times =
+            leaving.map(|at| disruption(&all, at)).into_iter().collect::<Result<Vec<_>>>()?;
         moved.push((f64::from(count), times));
     }
     let worst = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);

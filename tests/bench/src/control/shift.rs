@@ -82,9 +82,15 @@ impl Times {
         let pairs = self.command.iter().zip(&others.command);
         let ratios: Vec<f64> = pairs.map(|(mine, theirs)| mine / theirs).collect();
         let what = format!("shift as a command, {of}: is it flat?");
-        Row::new(Section::ControlPath, &format!("control.shift.flat.{id}"), &what, "ms", &self.command)
-            .ratio(than, &ratios)
-            .target(Target::at_most(FLAT))
+        Row::new(
+            Section::ControlPath,
+            &format!("control.shift.flat.{id}"),
+            &what,
+            "ms",
+            &self.command,
+        )
+        .ratio(than, &ratios)
+        .target(Target::at_most(FLAT))
     }
 }
 

@@ -54,9 +54,8 @@ fn client(number: u32) -> SocketAddrV4 {
 }
 
 fn key(number: u32) -> FlowKey<Be32> {
-    let end = |at: SocketAddrV4| {
-        Endpoint::new(Be32::from(*at.ip()), Be16::new(at.port()), IPPROTO_TCP)
-    };
+    let end =
+        |at: SocketAddrV4| Endpoint::new(Be32::from(*at.ip()), Be16::new(at.port()), IPPROTO_TCP);
     FlowKey::between(end(client(number)), end(FRONTEND))
 }
 

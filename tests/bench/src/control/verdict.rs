@@ -33,7 +33,8 @@ pub fn measure(topology: &Topology, api: &Api, rounds: usize) -> Result<Vec<Row>
         let held = topology.hold()?;
         ensure!(held.first.version == "v1", "a connection to {}", held.first.version);
         api::shift(api, SERVICE, [0, 100])?;
-        let mut command = lb.releasectl_command(&["idle", "wait", SERVICE, "v1", "--timeout", "20s"])?;
+        let mut command =
+            lb.releasectl_command(&["idle", "wait", SERVICE, "v1", "--timeout", "20s"])?;
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let wait = Process::spawn("releasectl idle wait", &mut command)?;
         // Not to wait for anything: the connection is to end at another place between two looks

@@ -108,8 +108,7 @@ fn memory_rows(topology: &Topology, size: Size, slots: u32) -> Result<Vec<Row>> 
             .ratio("as computed", &[measured / computed])
     };
     let tables_of = format!("kernel memory of all tables, {} flows a family", size.flows);
-    let rings_of = format!(
-        "kernel memory of {count} rings of {slots} slots, {RING_BLOCK} slots an element"
-    );
+    let rings_of =
+        format!("kernel memory of {count} rings of {slots} slots, {RING_BLOCK} slots an element");
     Ok(vec![row("tables", &tables_of, tables), row("rings", &rings_of, rings)])
 }

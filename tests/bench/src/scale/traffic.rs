@@ -49,7 +49,8 @@ pub fn measure(size: Size, rounds: usize) -> Result<Vec<Row>> {
     let maps = Maps::open(topology.lb.bpffs())?;
     let backends = backends(&maps)?;
     ensure!(backends.len() == size.instances as usize, "{} instances in the ring", backends.len());
-    let mut rows = vec![row("instances.start", &format!("start of the daemon, {of}"), "ms", &[first])];
+    let mut rows =
+        vec![row("instances.start", &format!("start of the daemon, {of}"), "ms", &[first])];
     say("scale: connections");
     let (begun, more) = connections(&topology, process, &maps, &backends, size)?;
     rows.extend(more);
