@@ -12,6 +12,10 @@ use super::encode;
 use super::plan::{Desired, RingPlan, ServicePlan};
 use crate::kernel::{At, Clock, KernelError, Maps, RingHead};
 
+/// Rings built before they are written: each takes a quarter of a megabyte, and writing them waits
+/// for a grace period.
+const RINGS_AT_ONCE: usize = 16;
+
 /// Writes where the maps differ from `desired`; only service `scope`'s placement if given.
 ///
 /// When this returns, every split is in force on every CPU.
@@ -33,19 +37,18 @@ pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(
     }
     quic_ids(maps, desired)?;
     // Rings before what leads to them; what is closed, before the split whose swap is the barrier.
-    let mut changed = HashSet::new();
-    for (&id, plan) in plans() {
-        if rings(maps, plan)? {
-            changed.insert(id);
-        }
-    }
+    let changed = rings(maps, plans())?;
     rules(maps, desired)?;
     change_frontends(maps, desired)?;
+    let mut splits = Vec::new();
     for (&id, plan) in plans() {
         let split = encode::split(plan);
         if changed.contains(&id) || maps.split(id)? != Some(split) {
-            maps.swap_split(id, split)?;
+            splits.push((id, split));
         }
+    }
+    maps.swap_splits(&splits)?;
+    for (_, plan) in plans() {
         empty_former(maps, plan)?;
     }
     if scope.is_none() {
@@ -118,15 +121,26 @@ fn add_instances(
     Ok(())
 }
 
-/// Brings a service's rings up to date. Returns whether any changed.
-fn rings(maps: &mut Maps, plan: &ServicePlan) -> Result<bool, KernelError> {
-    let mut changed = false;
-    for (&ring, wanted) in &plan.rings {
-        let head = RingHead { size: wanted.slots(), fingerprint: RingPlan::fingerprint(wanted) };
-        if maps.ring_head(ring)? != Some(head) {
-            maps.set_ring(ring, &wanted.build(), head.fingerprint)?;
-            changed = true;
+/// Brings services' rings up to date. Returns the services of which any changed.
+fn rings<'a>(
+    maps: &mut Maps,
+    plans: impl Iterator<Item = (&'a u32, &'a ServicePlan)>,
+) -> Result<HashSet<u32>, KernelError> {
+    let (mut changed, mut stale) = (HashSet::new(), Vec::new());
+    for (&id, plan) in plans {
+        for (&ring, wanted) in &plan.rings {
+            let head =
+                RingHead { size: wanted.slots(), fingerprint: RingPlan::fingerprint(wanted) };
+            if maps.ring_head(ring)? != Some(head) {
+                stale.push((ring, wanted, head.fingerprint));
+                changed.insert(id);
+            }
         }
+    }
+    for some in stale.chunks(RINGS_AT_ONCE) {
+        let built: Vec<_> =
+            some.iter().map(|(ring, wanted, mark)| (*ring, wanted.build(), *mark)).collect();
+        maps.set_rings(&built)?;
     }
     Ok(changed)
 }
