@@ -27,7 +27,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/co
 pub const CLIENTS: &str = "198.18.0.0/15";
 /// Connections begun at once, and under way at the same time: a veth holds 256 frames.
 const BATCH: u64 = 64;
-const UNDER_WAY: u64 = 128;
+const UNDER_WAY: u64 = 192;
 /// How long to wait for answers, or until the next one is due.
 const PAUSE: Duration = Duration::from_micros(100);
 /// How long the last ones may take.

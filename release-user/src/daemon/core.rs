@@ -122,13 +122,11 @@ impl Core {
     pub fn put_in_force(&mut self, next: ServiceState) -> Result<(), ApiError> {
         self.store.save(&next)?;
         let id = next.id;
-        let mut state = self.state.clone();
-        if let Some(slot) = state.service_mut(&next.name) {
+        // What is stored is the truth from here on, even if the kernel fails to follow.
+        if let Some(slot) = self.state.service_mut(&next.name) {
             *slot = next;
         }
-        // What is stored is the truth from here on, even if the kernel fails to follow.
-        self.state = state;
-        let desired = Desired::of(&self.state, &self.config);
+        let desired = Desired::of_one(&self.state, &self.config, id);
         apply::apply(&mut self.maps, &desired, Some(id))?;
         Ok(())
     }

@@ -212,8 +212,9 @@ impl<'a> Bed<'a> {
         let time = match (flows, self.scope.quick) {
             (0, true) => Duration::from_secs(3),
             (_, true) => Duration::from_secs(6),
-            (0, false) => Duration::from_secs(15),
-            (_, false) => Duration::from_secs(100),
+            // The tables are looked through once a minute.
+            (0, false) => Duration::from_secs(20),
+            (_, false) => Duration::from_secs(120),
         };
         // The time is what is measured over.
         let idle = || {

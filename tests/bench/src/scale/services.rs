@@ -43,7 +43,9 @@ pub fn measure(size: Size, rounds: usize) -> Result<Vec<Row>> {
     say("scale: a daemon starts");
     let (daemon, first) = timed(|| topology.lb.start_daemon())?;
     let process = Process(daemon.process().pid());
+    let cpu = process.cpu()?.as_secs_f64() * 1000.0;
     let (rss, peak) = process.memory()?;
+    rows.push(row("start.cpu", &format!("CPU time of the start, {of}"), "ms", &[cpu]));
     rows.push(row("start", &format!("start of the daemon, {of}"), "ms", &[first]));
     rows.push(row("rss", &format!("resident memory of the daemon, {of}"), "MB", &[rss]));
     rows.push(row("rss.peak", &format!("its most so far, {of}"), "MB", &[peak]));
