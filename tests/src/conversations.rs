@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use aya::Ebpf;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp, XdpMode};
+use aya::{Ebpf, Pod};
 use nix::net::if_::if_nametoindex;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
 use crate::packet_socket::mac;
@@ -25,10 +26,12 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/co
 
 /// Where the clients are, to be routed to the client's host.
 pub const CLIENTS: &str = "198.18.0.0/15";
-/// Connections begun at once, and under way at the same time: a veth holds 256 frames.
-const BATCH: u64 = 64;
+/// Frames looked at in a row, and connections under way at the same time: a veth holds 256 frames.
+const BATCH: u32 = 64;
 const UNDER_WAY: u64 = 192;
-/// How long to wait for answers, or until the next one is due.
+/// Frames of one system call, which takes a grace period to begin and end.
+const FRAMES: u32 = 1 << 18;
+/// How often to look whether the last have finished.
 const PAUSE: Duration = Duration::from_micros(100);
 /// How long the last ones may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -94,10 +97,10 @@ impl<'a> Conversations<'a> {
         let frame = packets::frame(gateway, mac(namespace, device)?, &syn);
         let mut template = [0; 56];
         template[..frame.len()].copy_from_slice(&frame);
-        let map = ebpf.map_mut("TEMPLATE").context("no map TEMPLATE")?;
-        Array::<_, [u8; 56]>::try_from(map)?.set(0, template, 0)?;
         let ifindex = namespace.enter(|| if_nametoindex(device))??;
-        Ok(Self { ebpf, client: namespace, ifindex, frame })
+        let mut conversations = Self { ebpf, client: namespace, ifindex, frame };
+        conversations.set("TEMPLATE", template)?;
+        Ok(conversations)
     }
 
     /// What both ends have seen so far.
@@ -122,7 +125,7 @@ impl<'a> Conversations<'a> {
     ///
     /// # Errors
     /// Some do not finish: a segment was lost, or refused.
-    pub fn run(&self, rate: u32, time: Duration) -> Result<(u64, Duration)> {
+    pub fn run(&mut self, rate: u32, time: Duration) -> Result<(u64, Duration)> {
         let before = self.counts()?;
         ensure!(before.begun == before.finished, "others are under way: {before:?}");
         let took = self.client.enter(|| self.generate(before.begun, rate, time))??;
@@ -138,44 +141,37 @@ impl<'a> Conversations<'a> {
         Ok((begun - before.begun, took))
     }
 
-    fn generate(&self, before: u64, rate: u32, time: Duration) -> Result<Duration> {
-        let begin = Instant::now();
-        let mut begun = 0;
-        let mut moved = begin;
-        while begin.elapsed() < time {
-            let due = (begin.elapsed().as_secs_f64() * f64::from(rate)) as u64;
-            let finished = self.counts()?.finished - before;
-            let room = UNDER_WAY.saturating_sub(begun - finished);
-            let count = due.saturating_sub(begun).min(BATCH).min(room);
-            if count > 0 {
-                self.begin(u32::try_from(count)?)?;
-                begun += count;
-                moved = Instant::now();
-            } else {
-                ensure!(moved.elapsed() < PATIENCE, "stuck: {:?}", self.counts()?);
-                thread::sleep(PAUSE);
-            }
-        }
-        Ok(begin.elapsed())
-    }
-
-    /// Sends the next SYNs.
-    fn begin(&self, count: u32) -> Result<()> {
-        let program = self.ebpf.program("generate").context("no program")?;
-        let program: &Xdp = program.try_into()?;
+    /// Sends SYNs, as many as are due, until the time is over.
+    fn generate(&mut self, first: u64, rate: u32, time: Duration) -> Result<Duration> {
+        let interval = 1_000_000_000 / u64::from(rate.max(1));
+        let most = u64::try_from(time.as_nanos())? / interval;
+        let since = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+        let since = u64::try_from(since.as_nanos())?;
+        self.set("BEGUN", 0_u64)?;
+        self.set("PACE", [since, most, interval, UNDER_WAY, first])?;
+        let program: &Xdp = self.ebpf.program("generate").context("no program")?.try_into()?;
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index,
         // egress_ifindex.
         let words = [0, u32::try_from(self.frame.len())?, 0, self.ifindex, 0, 0];
         let context: Vec<u8> = words.into_iter().flat_map(u32::to_ne_bytes).collect();
-        let options = TestRunOptions {
-            data_in: Some(&self.frame),
-            ctx_in: Some(&context),
-            repeat: count,
-            attrs: TestRunAttrs::new().xdp_live_frames(count),
-            ..TestRunOptions::default()
-        };
-        program.test_run(options).context("live frames (Linux 5.18)")?;
-        Ok(())
+        let begin = Instant::now();
+        // Whoever cannot keep the pace does not get more time.
+        while begin.elapsed() < time && self.counts()?.begun - first < most {
+            let options = TestRunOptions {
+                data_in: Some(&self.frame),
+                ctx_in: Some(&context),
+                repeat: FRAMES,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            };
+            program.test_run(options).context("live frames (Linux 5.18)")?;
+        }
+        Ok(begin.elapsed())
+    }
+
+    fn set<T: Pod>(&mut self, map: &str, value: T) -> Result<()> {
+        let map = self.ebpf.map_mut(map).with_context(|| format!("no map {map}"))?;
+        Ok(Array::<_, T>::try_from(map)?.set(0, value, 0)?)
     }
 }
 

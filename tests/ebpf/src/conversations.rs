@@ -17,8 +17,10 @@
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use release_common::atomic::{add, load};
 
 /// Clients are 198.18.0.0/15 (RFC 2544, for tests of devices).
 const CLIENTS: u32 = 0xc612_0000;
@@ -52,9 +54,31 @@ static COUNTS: PerCpuArray<u64, 8> = PerCpuArray::new();
 /// The SYN without what tells one client from the other, by user space.
 #[btf_map]
 static TEMPLATE: Array<[u8; 56], 1> = Array::new();
-/// Number of the next connection.
+/// When and how fast connections begin, by user space.
 #[btf_map]
-static NEXT: Array<u32, 1> = Array::new();
+static PACE: Array<Pace, 1> = Array::new();
+/// Connections begun since then, and those under way at all: by all CPUs.
+#[btf_map]
+static BEGUN: Array<u64, 1> = Array::new();
+/// As above.
+#[btf_map]
+static UNDER_WAY: Array<u64, 1> = Array::new();
+
+/// The layout is known to `release_tests::conversations`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Nanoseconds of the monotonic clock at the begin.
+    since: u64,
+    /// So many connections may have begun by the end.
+    most: u64,
+    /// Nanoseconds from one to the next.
+    interval: u64,
+    /// So many may be under way.
+    under_way: u64,
+    /// Number of the first one.
+    first: u64,
+}
 
 /// A TCP segment without options or data, in network order.
 #[repr(C)]
@@ -172,26 +196,34 @@ fn count(what: Count) {
     }
 }
 
-/// Run from user space on live frames: the next client's SYN, whatever the frame holds. One run at a
-/// time.
+/// Run from user space on live frames, again and again: if it is time for the next connection, its
+/// SYN, whatever the frame holds. One run at a time.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
-    let (Some(template), Some(next)) = (TEMPLATE.get(0), NEXT.get_ptr_mut(0)) else {
+    let (Some(template), Some(pace), Some(begun), Some(under_way)) =
+        (TEMPLATE.get(0), PACE.get(0), BEGUN.get_ptr_mut(0), UNDER_WAY.get_ptr_mut(0))
+    else {
         return xdp_action::XDP_ABORTED;
     };
+    // SAFETY: elements of maps, aligned to 8 bytes; the helper has no arguments.
+    let (number, flying, now) = unsafe { (load(begun), load(under_way), bpf_ktime_get_ns()) };
+    let due = now.wrapping_sub(pace.since) >= number.wrapping_mul(pace.interval);
+    if number >= pace.most || flying >= pace.under_way || !due {
+        return xdp_action::XDP_DROP;
+    }
     let start = ctx.data();
     if start + size_of::<Frame>() > ctx.data_end() {
         return xdp_action::XDP_ABORTED;
     }
-    // SAFETY: as in `frame`; the template is at least as long, and nobody writes it meanwhile. Only
-    // this run, one at a time, uses the number.
-    let (frame, number) = unsafe {
+    // SAFETY: as in `frame`; the template is at least as long, and nobody writes it meanwhile.
+    let frame = unsafe {
         let frame = &mut *(start as *mut Frame);
         *frame = *core::ptr::from_ref(template).cast::<Frame>();
-        let number = *next;
-        *next = number.wrapping_add(1);
-        (frame, number)
+        add(begun, 1);
+        add(under_way, 1);
+        frame
     };
+    let number = (pace.first + number) as u32;
     frame.source = (CLIENTS | (number >> PORT_BITS) & ((1 << CLIENT_BITS) - 1)).to_be_bytes();
     frame.source_port = (PORTS | number as u16 & (PORTS - 1)).to_be_bytes();
     frame.seq = number.wrapping_mul(0x9e37_79b1).to_be_bytes();
@@ -236,7 +268,15 @@ pub fn client(ctx: XdpContext) -> u32 {
         frame.turn(FIN | ACK, 1);
         return xdp_action::XDP_TX;
     }
-    count(if frame.flags == ACK { Count::Finished } else { Count::Odd });
+    if frame.flags == ACK {
+        count(Count::Finished);
+        if let Some(under_way) = UNDER_WAY.get_ptr_mut(0) {
+            // SAFETY: as in `generate`.
+            unsafe { add(under_way, u64::MAX) };
+        }
+    } else {
+        count(Count::Odd);
+    }
     xdp_action::XDP_DROP
 }
 

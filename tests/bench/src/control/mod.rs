@@ -28,7 +28,7 @@ use crate::{Scope, say};
 /// Ring sizes whose shifts are compared.
 const RINGS: [u32; 5] = [251, 1021, 4099, 16381, 65537];
 /// Flows in the table while shifts are timed.
-const FLOWS: [u32; 3] = [10_000, 100_000, 1_000_000];
+const FLOWS: [u32; 3] = [1_000_000, 100_000, 10_000];
 /// Services beside each other in the end.
 const SERVICES: u32 = 1000;
 /// Services of the ring sizes have their frontends at these ports and above, the many others at
@@ -92,14 +92,17 @@ impl<'a> Bed<'a> {
         measured.rows.extend(rows);
         say("control path: at rest");
         measured.rows.extend(self.at_rest(0)?);
-        say("control path: shifts against flows");
-        let (owner, largest) = self.against_flows(measured)?;
+        let owner = self.owner()?;
+        let jiffies = Programs::open(self.topology.lb.bpffs())?.jiffies()?;
+        table::fill(self.topology.lb.bpffs(), owner, 0..FLOWS[0], jiffies)?;
         say("control path: walks");
-        measured.rows.extend(self.walks(owner, u64::from(FLOWS[2]))?);
+        measured.rows.extend(self.walks(owner, u64::from(FLOWS[0]))?);
         say("control path: at rest with flows");
-        measured.rows.extend(self.at_rest(FLOWS[2])?);
+        measured.rows.extend(self.at_rest(FLOWS[0])?);
+        say("control path: shifts against flows");
+        let none = self.against_flows(owner, measured)?;
         say("control path: shifts against services");
-        self.against_services(base, &few, &largest, measured)
+        self.against_services(base, &few, &none, measured)
     }
 
     fn reload(&self, config: &str) -> Result<Vec<String>> {
@@ -153,24 +156,22 @@ impl<'a> Bed<'a> {
         Ok(())
     }
 
-    /// Fills the table in steps. Returns whose flows they are, and the times with all of them.
-    fn against_flows(&self, measured: &mut Measured) -> Result<(Owner, Times)> {
+    /// Shifts the service whose flows fill the table, with fewer and fewer of them. Returns the times
+    /// without any.
+    fn against_flows(&self, owner: Owner, measured: &mut Measured) -> Result<Times> {
         let web = [(SERVICE, FRONTEND.port())];
-        let one = |mut times: Vec<Times>| times.pop().context("no times");
-        let none = one(self.shifts().measure(&web)?)?;
-        measured.rows.extend(none.rows("flows.0", "no flows, rings of 65537 slots"));
-        let owner = self.owner()?;
-        let jiffies = Programs::open(self.topology.lb.bpffs())?.jiffies()?;
-        let (mut from, mut points) = (0, vec![(1.0, none.clone())]);
-        for flows in FLOWS {
-            table::fill(self.topology.lb.bpffs(), owner, from..flows, jiffies)?;
-            from = flows;
-            let times = one(self.shifts().measure(&web)?)?;
-            measured.rows.extend(times.rows(&format!("flows.{flows}"), &format!("{flows} flows")));
-            points.push((f64::from(flows), times));
+        let mut points = Vec::new();
+        for (place, flows) in FLOWS.into_iter().chain([0]).enumerate() {
+            if let Some(before) = place.checked_sub(1).map(|before| FLOWS[before]) {
+                table::clear(self.topology.lb.bpffs(), owner, flows..before)?;
+            }
+            let times = self.shifts().measure(&web)?.pop().context("no times")?;
+            let of = format!("{flows} flows, rings of {} slots", RINGS[4]);
+            measured.rows.extend(times.rows(&format!("flows.{flows}"), &of));
+            points.insert(0, (f64::from(flows.max(1)), times));
         }
-        let most = points.last().context("no times")?.1.clone();
-        let of = format!("{} flows", FLOWS[2]);
+        let (most, none) = (&points[points.len() - 1].1, points[0].1.clone());
+        let of = format!("{} flows", FLOWS[0]);
         measured.rows.push(most.flat("flows", &of, &none, "no flows"));
         measured.figures.push(shift::figure(
             "control.shift.flows",
@@ -178,7 +179,7 @@ impl<'a> Bed<'a> {
             "flows in the table (1: none)",
             &points,
         ));
-        Ok((owner, most))
+        Ok(none)
     }
 
     /// The first version's instance of the service with real backends.

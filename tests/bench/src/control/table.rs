@@ -15,6 +15,7 @@ use release_common::tcp::word::FlowWord;
 use release_tests::topology::FRONTEND;
 
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 /// Entries written at once.
 const BATCH: u32 = 16384;
 /// First of the clients' addresses (RFC 6598): nobody has it.
@@ -65,8 +66,7 @@ fn key(number: u32) -> FlowKey<Be32> {
 /// # Errors
 /// The kernel's; a table that is too small.
 pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Result<()> {
-    let pin = |name: &str| MapData::from_pin(bpffs.join(name)).with_context(|| name.to_owned());
-    let flows = pin("FLOWS4")?;
+    let flows = pin(bpffs, "FLOWS4")?;
     let count = u64::from(numbers.end - numbers.start);
     for start in numbers.clone().step_by(BATCH as usize) {
         let end = (start + BATCH).min(numbers.end);
@@ -81,27 +81,57 @@ pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Re
             ..Flow::default()
         };
         let values: Vec<Flow> = (start..end).map(flow).collect();
-        update(&flows, &keys, &values)?;
+        batch(BPF_MAP_UPDATE_BATCH, &flows, &keys, &values)?;
     }
-    let mut gauges: Array<MapData, u64> = Map::Array(pin("GAUGES")?).try_into()?;
+    add_to_gauges(bpffs, owner, count)?;
+    count_flows(bpffs, owner, |counters| {
+        counters.placed += count;
+        counters.opened += count;
+        counters.last_packet = jiffies;
+    })
+}
+
+/// Takes connections out again that [`fill`] made, as if they had closed and lingered.
+///
+/// # Errors
+/// The kernel's; not all of them are there.
+pub fn clear(bpffs: &Path, owner: Owner, numbers: Range<u32>) -> Result<()> {
+    let flows = pin(bpffs, "FLOWS4")?;
+    let count = u64::from(numbers.end - numbers.start);
+    for start in numbers.clone().step_by(BATCH as usize) {
+        let keys: Vec<FlowKey<Be32>> = (start..(start + BATCH).min(numbers.end)).map(key).collect();
+        batch::<_, Flow>(BPF_MAP_DELETE_BATCH, &flows, &keys, &[])?;
+    }
+    add_to_gauges(bpffs, owner, count.wrapping_neg())?;
+    count_flows(bpffs, owner, |counters| counters.closed_fin += count)
+}
+
+fn pin(bpffs: &Path, name: &str) -> Result<MapData> {
+    MapData::from_pin(bpffs.join(name)).with_context(|| name.to_owned())
+}
+
+/// Live flows of the service, and entries of the table.
+fn add_to_gauges(bpffs: &Path, owner: Owner, change: u64) -> Result<()> {
+    let mut gauges: Array<MapData, u64> = Map::Array(pin(bpffs, "GAUGES")?).try_into()?;
     for index in [owner.service, GAUGE_ENTRIES] {
-        gauges.set(index, gauges.get(&index, 0)? + count, 0)?;
+        gauges.set(index, gauges.get(&index, 0)?.wrapping_add(change), 0)?;
     }
+    Ok(())
+}
+
+fn count_flows(bpffs: &Path, owner: Owner, count: impl FnOnce(&mut Counters)) -> Result<()> {
     type Words = [u64; Counters::FIELDS];
     let mut counters: PerCpuArray<MapData, Words> =
-        Map::PerCpuArray(pin("COUNTERS")?).try_into()?;
+        Map::PerCpuArray(pin(bpffs, "COUNTERS")?).try_into()?;
     let mut cpus: Vec<Words> = counters.get(&owner.backend, 0)?.to_vec();
-    let first: &mut Counters = bytemuck::cast_mut(cpus.first_mut().context("no CPU")?);
-    first.placed += count;
-    first.opened += count;
-    first.last_packet = jiffies;
+    count(bytemuck::cast_mut(cpus.first_mut().context("no CPU")?));
     counters.set(owner.backend, PerCpuValues::try_from(cpus)?, 0)?;
     Ok(())
 }
 
-/// Writes elements of a map.
-fn update<K, V>(map: &MapData, keys: &[K], values: &[V]) -> Result<()> {
-    ensure!(keys.len() == values.len(), "as many keys as values");
+/// Writes elements of a map, or deletes them; then there are no values.
+fn batch<K, V>(command: libc::c_long, map: &MapData, keys: &[K], values: &[V]) -> Result<()> {
+    ensure!(values.is_empty() || keys.len() == values.len(), "as many keys as values");
     let mut attr = BatchAttr {
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,
@@ -109,14 +139,14 @@ fn update<K, V>(map: &MapData, keys: &[K], values: &[V]) -> Result<()> {
         map_fd: u32::try_from(map.fd().as_fd().as_raw_fd())?,
         ..BatchAttr::default()
     };
-    // SAFETY: the pointers lead to `count` keys and values of the map's own types, which the kernel
-    // only reads.
-    let done = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut attr, size_of::<BatchAttr>())
-    };
+    // SAFETY: the pointers lead to `count` keys, and values where there are any to write, of the map's
+    // own types; the kernel only reads them.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<BatchAttr>()) };
     if done < 0 {
         let error = io::Error::last_os_error();
-        return Err(error).with_context(|| format!("only {} entries fit", attr.count));
+        return Err(error)
+            .with_context(|| format!("after {} of {} entries", attr.count, keys.len()));
     }
     Ok(())
 }

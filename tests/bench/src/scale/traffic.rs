@@ -97,7 +97,7 @@ fn connections(
     let gateway = mac(&topology.lb.namespace, CLIENT_SIDE)?;
     let server = (&*topology.backends[0].namespace, "eth0");
     let ends = ((&topology.client, "eth0"), [server]);
-    let conversations = Conversations::attach(ends.0, &ends.1, gateway, FRONTEND)?;
+    let mut conversations = Conversations::attach(ends.0, &ends.1, gateway, FRONTEND)?;
     // The first of all finds caches empty.
     conversations.run(1000, Duration::from_millis(200))?;
     let before = counters(maps, backends)?;
