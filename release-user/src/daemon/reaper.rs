@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
+use super::clock;
 use super::core::{Daemon, lock, looking};
 use super::forced::Ended;
 use crate::api::types::ApiError;
@@ -30,12 +31,20 @@ const HANDSHAKE: Duration = Duration::from_secs(75);
 /// the instance's does not pass here, but the client's acknowledgements of what it still sends do.
 const ONE_WAY_FIN: Duration = Duration::from_secs(300);
 
-/// When the tables are to be looked through again. Nothing can become due before, as long as the
+/// Rest after a look, in times the CPU time that it took, as far as no entry is kept for more than
+/// twice as long as it may be silent.
+const LONG_REST: u32 = 400;
+/// With so many parts of the table more in use there is a look at once.
+const GROWN: i64 = 16;
+
+/// When the tables are to be looked through again. Nothing can become due much before, as long as the
 /// configuration is the same.
 #[derive(Default)]
 pub struct Due {
     at: Option<Instant>,
     config: Option<Arc<Config>>,
+    /// Entries at the last look.
+    entries: i64,
 }
 
 /// Entries to remove; flows and embryos by the silence in jiffies that a live one must have.
@@ -48,6 +57,8 @@ struct Work {
     forced: Vec<Ended>,
     /// Jiffies until the first of the others is due.
     wait: u32,
+    /// Jiffies until the first of them is kept twice as long as it may be silent.
+    late: u32,
 }
 
 impl Work {
@@ -58,6 +69,7 @@ impl Work {
         let left = if age < 1 << 31 { limit.saturating_sub(age) } else { limit };
         if left > 0 {
             self.wait = self.wait.min(left);
+            self.late = self.late.min(left.saturating_add(limit));
         }
         left == 0
     }
@@ -94,16 +106,24 @@ impl Daemon {
         let (limits, least, config) = self.timeouts().await;
         let begun = Instant::now();
         let same = due.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
-        if same && due.at.is_some_and(|at| begun < at) {
+        let (entries, meta) = (self.reader.fullest_table()?, self.reader.meta()?);
+        let grown = (entries - due.entries) * GROWN > i64::from(meta.flow_capacity);
+        if same && !grown && due.at.is_some_and(|at| begun < at) {
             return Ok(0);
         }
-        *due = Due { at: None, config: Some(config) };
-        let work = looking(|| self.find_work(&limits, least))?;
-        let wait = Duration::from_secs_f64(f64::from(work.wait) / f64::from(self.clock.hz));
+        *due = Due { at: None, config: Some(config), entries };
+        let (work, took) = looking(|| {
+            let begun = clock::own_cpu();
+            let work = self.find_work(&limits, least);
+            (work, clock::own_cpu().saturating_sub(begun))
+        });
+        let work = work?;
+        let time = |jiffies| Duration::from_secs_f64(f64::from(jiffies) / f64::from(self.clock.hz));
+        let rest = (took * LONG_REST).min(time(work.late)).max(time(work.wait));
         let found = work.is_any();
         let removed = self.remove(work).await?;
         // What could not be removed is tried again.
-        due.at = (!found).then(|| begun + wait);
+        due.at = (!found).then(|| begun + rest);
         Ok(removed)
     }
 
@@ -174,7 +194,8 @@ impl Daemon {
         let linger = self.clock.jiffies(LINGER);
         let handshake = self.clock.jiffies(HANDSHAKE);
         // Nothing that happens from here on is due sooner.
-        let mut work = Work { wait: self.clock.jiffies(least), ..Work::default() };
+        let wait = self.clock.jiffies(least);
+        let mut work = Work { wait, late: wait.saturating_mul(2), ..Work::default() };
         self.reader.walk_embryos(|at, embryo| {
             let limit = match limits.get(&embryo.backend) {
                 Some(limits) if at.proto == IPPROTO_UDP => {
@@ -206,7 +227,7 @@ impl Daemon {
                 work.flows.entry(limit).or_default().push(*at);
             } else {
                 // It may have answered by the next look.
-                work.wait = 0;
+                (work.wait, work.late) = (0, 0);
             }
         })?;
         let mut sessions = Vec::new();

@@ -18,7 +18,7 @@ use crate::verdict::walk::{Totals, Walk};
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Rest after a look at the tables, in times the CPU time that it took: nobody waits for this one, and a walk of a million
 /// entries takes a tenth of a second.
-const LONG_REST: u32 = 600;
+const LONG_REST: u32 = 1000;
 
 /// Services whose gauge differs from the tables.
 #[derive(Debug, Default)]
