@@ -12,8 +12,7 @@ use super::encode;
 use super::plan::{Desired, RingPlan, ServicePlan};
 use crate::kernel::{At, Clock, KernelError, Maps, RingHead};
 
-/// Rings built before they are written: each takes a quarter of a megabyte, and writing them waits
-/// for a grace period.
+/// Rings built before they are written: each takes a quarter of a megabyte.
 const RINGS_AT_ONCE: usize = 16;
 
 /// Writes where the maps differ from `desired`. With `scope`, the id of a service that `desired` is

@@ -109,6 +109,8 @@ pub struct Daemon {
     pub releases: super::release::Releases,
     /// When registered instances renewed.
     pub renewals: super::renewals::Renewals,
+    /// Told to look at the host before it is time.
+    pub look: Notify,
     /// Told to stop.
     pub stop: Notify,
 }

@@ -138,6 +138,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         drifts: Default::default(),
         releases: release::Releases::new(Box::new(journal)),
         renewals: Default::default(),
+        look: Notify::new(),
         stop: Notify::new(),
         paths,
     });

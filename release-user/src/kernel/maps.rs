@@ -228,8 +228,8 @@ impl Maps {
 
     /// Puts splits in force, as [`Maps::swap_split`] does one.
     pub fn swap_splits(&mut self, splits: &[(u32, Split)]) -> Result<(), KernelError> {
-        // The last one by itself: that it waits for a grace period, after all the others were
-        // replaced, is known of every kernel.
+        // The last one by itself: it waits for a grace period, which begins after all the others were
+        // replaced. Of many at once no kernel promises that, and Linux 6.18 does not wait.
         let Some((&(last, split), others)) = splits.split_last() else { return Ok(()) };
         for some in others.chunks(AT_ONCE) {
             let inner = some.iter().map(|(_, split)| inner("SPLITS", &[*split], 0));
@@ -240,7 +240,7 @@ impl Maps {
         self.swap_split(last, split)
     }
 
-    /// Replaces a ring. An empty one refuses new flows.
+    /// Replaces a ring, as [`Maps::set_rings`] does several. An empty one refuses new flows.
     pub fn set_ring(
         &mut self,
         ring: u32,
@@ -250,7 +250,8 @@ impl Maps {
         self.set_rings(&[(ring, slots.to_vec(), fingerprint)])
     }
 
-    /// Replaces rings: each with its slots and its fingerprint.
+    /// Replaces rings: each with its slots and its fingerprint. Programs may go on with those of before
+    /// until the next [`Maps::swap_split`] has returned.
     pub fn set_rings(&mut self, rings: &[(u32, Vec<u32>, u64)]) -> Result<(), KernelError> {
         for some in rings.chunks(AT_ONCE) {
             let inner = some
@@ -346,7 +347,8 @@ fn inner<V: Pod>(name: &'static str, values: &[V], flags: u32) -> Result<MapData
     Ok(map)
 }
 
-/// Replaces inner maps. One wait for a grace period in all (Linux 6.8), or one each.
+/// Replaces inner maps. Programs may go on with those of before for a while: whether this waits for a
+/// grace period is the kernel's affair.
 fn replace(
     name: &'static str,
     outer: &MapData,
