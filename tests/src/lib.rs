@@ -9,6 +9,7 @@ pub mod capture;
 pub mod certificates;
 pub mod command;
 pub mod conditions;
+pub mod conversations;
 pub mod demo;
 pub mod drive;
 pub mod driver;

@@ -12,15 +12,18 @@ use super::encode;
 use super::plan::{Desired, RingPlan, ServicePlan};
 use crate::kernel::{At, Clock, KernelError, Maps, RingHead};
 
-/// Writes where the maps differ from `desired`; only service `scope`'s placement if given.
+/// Rings built before they are written: each takes a quarter of a megabyte.
+const RINGS_AT_ONCE: usize = 16;
+
+/// Writes where the maps differ from `desired`. With `scope`, the id of a service that `desired` is
+/// about alone: only its placement, and nothing of others is looked at.
 ///
 /// When this returns, every split is in force on every CPU.
 ///
 /// # Errors
 /// A system call's. What was written stays: applying again completes it.
 pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(), KernelError> {
-    let plans =
-        || desired.services.iter().filter(move |(id, _)| scope.is_none_or(|scope| scope == **id));
+    let plans = || desired.services.iter();
     let (backend_ids, ports) = (encode::backend_ids(desired), encode::ports(desired));
     let clock = Clock { hz: maps.meta()?.hz };
     add_ports(maps, &ports)?;
@@ -31,21 +34,20 @@ pub fn apply(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(
             maps.set_service(plan.id, service)?;
         }
     }
-    quic_ids(maps, desired)?;
+    quic_ids(maps, desired, scope)?;
     // Rings before what leads to them; what is closed, before the split whose swap is the barrier.
-    let mut changed = HashSet::new();
-    for (&id, plan) in plans() {
-        if rings(maps, plan)? {
-            changed.insert(id);
-        }
-    }
-    rules(maps, desired)?;
-    change_frontends(maps, desired)?;
+    let changed = rings(maps, plans())?;
+    rules(maps, desired, scope)?;
+    change_frontends(maps, desired, scope)?;
+    let mut splits = Vec::new();
     for (&id, plan) in plans() {
         let split = encode::split(plan);
         if changed.contains(&id) || maps.split(id)? != Some(split) {
-            maps.swap_split(id, split)?;
+            splits.push((id, split));
         }
+    }
+    maps.swap_splits(&splits)?;
+    for (_, plan) in plans() {
         empty_former(maps, plan)?;
     }
     if scope.is_none() {
@@ -118,15 +120,26 @@ fn add_instances(
     Ok(())
 }
 
-/// Brings a service's rings up to date. Returns whether any changed.
-fn rings(maps: &mut Maps, plan: &ServicePlan) -> Result<bool, KernelError> {
-    let mut changed = false;
-    for (&ring, wanted) in &plan.rings {
-        let head = RingHead { size: wanted.slots(), fingerprint: RingPlan::fingerprint(wanted) };
-        if maps.ring_head(ring)? != Some(head) {
-            maps.set_ring(ring, &wanted.build(), head.fingerprint)?;
-            changed = true;
+/// Brings services' rings up to date. Returns the services of which any changed.
+fn rings<'a>(
+    maps: &mut Maps,
+    plans: impl Iterator<Item = (&'a u32, &'a ServicePlan)>,
+) -> Result<HashSet<u32>, KernelError> {
+    let (mut changed, mut stale) = (HashSet::new(), Vec::new());
+    for (&id, plan) in plans {
+        for (&ring, wanted) in &plan.rings {
+            let head =
+                RingHead { size: wanted.slots(), fingerprint: RingPlan::fingerprint(wanted) };
+            if maps.ring_head(ring)? != Some(head) {
+                stale.push((ring, wanted, head.fingerprint));
+                changed.insert(id);
+            }
         }
+    }
+    for some in stale.chunks(RINGS_AT_ONCE) {
+        let built: Vec<_> =
+            some.iter().map(|(ring, wanted, mark)| (*ring, wanted.build(), *mark)).collect();
+        maps.set_rings(&built)?;
     }
     Ok(changed)
 }
@@ -143,8 +156,9 @@ fn empty_former(maps: &mut Maps, plan: &ServicePlan) -> Result<(), KernelError> 
     Ok(())
 }
 
-fn rules(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
-    let present = maps.rules()?;
+fn rules(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(), KernelError> {
+    let mut present = maps.rules()?;
+    present.retain(|(at, _)| scope.is_none_or(|scope| at.service == scope));
     let wanted: HashMap<_, _> = desired.services.values().flat_map(encode::rules).collect();
     for (at, _) in present.iter().filter(|(at, _)| !wanted.contains_key(at)) {
         maps.set_rule(*at, None)?;
@@ -157,8 +171,9 @@ fn rules(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
     Ok(())
 }
 
-fn quic_ids(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
-    let present = maps.quic_ids()?;
+fn quic_ids(maps: &mut Maps, desired: &Desired, scope: Option<u32>) -> Result<(), KernelError> {
+    let mut present = maps.quic_ids()?;
+    present.retain(|(key, _)| scope.is_none_or(|scope| key.service == scope));
     let wanted: HashMap<_, _> = desired.services.values().flat_map(encode::quic_ids).collect();
     for (key, _) in present.iter().filter(|(key, _)| !wanted.contains_key(key)) {
         maps.remove_quic_id(*key)?;
@@ -172,9 +187,19 @@ fn quic_ids(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
 }
 
 /// Frontends that are there and lead elsewhere from now on.
-fn change_frontends(maps: &mut Maps, desired: &Desired) -> Result<(), KernelError> {
-    let present: HashMap<_, _> = maps.frontends()?.into_iter().collect();
-    for (at, value) in desired.services.values().flat_map(encode::frontends) {
+fn change_frontends(
+    maps: &mut Maps,
+    desired: &Desired,
+    scope: Option<u32>,
+) -> Result<(), KernelError> {
+    let wanted: Vec<_> = desired.services.values().flat_map(encode::frontends).collect();
+    let present: HashMap<_, _> = if scope.is_some() {
+        let found = wanted.iter().map(|(at, _)| Ok(maps.frontend(*at)?.map(|now| (*at, now))));
+        found.filter_map(Result::transpose).collect::<Result<_, KernelError>>()?
+    } else {
+        maps.frontends()?.into_iter().collect()
+    };
+    for (at, value) in wanted {
         if present.get(&at).is_some_and(|now| *now != value) {
             maps.set_frontend(at, Some(value))?;
         }

@@ -1,6 +1,7 @@
 //! From state and configuration to what the data plane is to do.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 
 use release_common::abi::VERSION_RINGS;
 
@@ -15,24 +16,47 @@ use crate::placement::{Member, RingSize, Split};
 impl Desired {
     /// What `state` and `config` ask for.
     pub fn of(state: &State, config: &Config) -> Self {
-        let mut desired = Self::default();
-        for service in &state.services {
-            let plan = service_plan(service, config.service(&service.name));
-            desired.services.insert(service.id, plan);
-        }
-        // An address that several ids have had belongs to the one that is configured.
-        for orphaned in [true, false] {
-            for service in state.services.iter().filter(|s| s.settings.mode.owns_instances()) {
-                let instances = service.instances().map(|(_, instance)| instance);
-                for instance in instances.filter(|instance| instance.orphaned == orphaned) {
-                    let owner = Owner { backend: instance.backend, service: service.id };
-                    let keys = service.protocols().map(|protocol| (instance.addr, protocol));
-                    desired.owners.extend(keys.map(|key| (key, owner)));
-                }
+        let configured: HashMap<&str, &Service> =
+            config.services().iter().map(|service| (service.name().as_str(), service)).collect();
+        let plan = |service: &ServiceState| {
+            (service.id, service_plan(service, configured.get(&*service.name).copied()))
+        };
+        let services = state.services.iter().map(plan).collect();
+        Self { services, owners: owners(state, |_| true) }
+    }
+
+    /// The part of it that is about one service, by its id: for changes of that one alone, whose time
+    /// must not depend on the others.
+    pub fn of_one(state: &State, config: &Config, id: u32) -> Self {
+        let Some(service) = state.services.iter().find(|service| service.id == id) else {
+            return Self::default();
+        };
+        let plan = service_plan(service, config.service(&service.name));
+        let addresses: HashSet<SocketAddr> = service.instances().map(|(_, i)| i.addr).collect();
+        let owners = owners(state, |addr| addresses.contains(addr));
+        Self { services: BTreeMap::from([(id, plan)]), owners }
+    }
+}
+
+/// Whose replies come from addresses: one that several ids have had belongs to the one that is
+/// configured.
+fn owners(
+    state: &State,
+    wanted: impl Fn(&SocketAddr) -> bool,
+) -> HashMap<(SocketAddr, Protocol), Owner> {
+    let mut owners = HashMap::new();
+    for orphaned in [true, false] {
+        for service in state.services.iter().filter(|s| s.settings.mode.owns_instances()) {
+            let instances = service.instances().map(|(_, instance)| instance);
+            let instances = instances.filter(|i| i.orphaned == orphaned && wanted(&i.addr));
+            for instance in instances {
+                let owner = Owner { backend: instance.backend, service: service.id };
+                let keys = service.protocols().map(|protocol| (instance.addr, protocol));
+                owners.extend(keys.map(|key| (key, owner)));
             }
         }
-        desired
     }
+    owners
 }
 
 fn service_plan(state: &ServiceState, configured: Option<&Service>) -> ServicePlan {

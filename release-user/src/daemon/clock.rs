@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 /// The same in milliseconds, as it is written down.
 pub fn since_boot_ms() -> u64 {
     monotonic().as_millis() as u64
@@ -9,7 +11,10 @@ pub fn since_boot_ms() -> u64 {
 
 /// CLOCK_MONOTONIC.
 pub fn monotonic() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map(Duration::from)
-        .unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default()
+}
+
+/// CPU time of the calling thread.
+pub fn own_cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

@@ -22,6 +22,7 @@ use crate::net::sysctl::Found;
 use crate::paths::Paths;
 use crate::store::{Store, StoreError};
 use crate::verdict::occupation::Decline;
+use crate::verdict::walk::Walk;
 
 impl From<KernelError> for ApiError {
     fn from(error: KernelError) -> Self {
@@ -108,6 +109,8 @@ pub struct Daemon {
     pub releases: super::release::Releases,
     /// When registered instances renewed.
     pub renewals: super::renewals::Renewals,
+    /// Told to look at the host before it is time.
+    pub look: Notify,
     /// Told to stop.
     pub stop: Notify,
 }
@@ -121,13 +124,11 @@ impl Core {
     pub fn put_in_force(&mut self, next: ServiceState) -> Result<(), ApiError> {
         self.store.save(&next)?;
         let id = next.id;
-        let mut state = self.state.clone();
-        if let Some(slot) = state.service_mut(&next.name) {
+        // What is stored is the truth from here on, even if the kernel fails to follow.
+        if let Some(slot) = self.state.service_mut(&next.name) {
             *slot = next;
         }
-        // What is stored is the truth from here on, even if the kernel fails to follow.
-        self.state = state;
-        let desired = Desired::of(&self.state, &self.config);
+        let desired = Desired::of_one(&self.state, &self.config, id);
         apply::apply(&mut self.maps, &desired, Some(id))?;
         Ok(())
     }
@@ -241,6 +242,15 @@ impl Daemon {
         })
     }
 
+    /// Looks the tables through.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn walk(&self) -> Result<Walk, ApiError> {
+        let now = self.jiffies()?;
+        Ok(looking(|| Walk::take(&self.reader, now))?)
+    }
+
     /// Jiffies now.
     ///
     /// # Errors
@@ -258,6 +268,12 @@ impl Daemon {
     pub async fn state(&self) -> State {
         self.core.lock().await.state.clone()
     }
+}
+
+/// Looks tables through: that takes a tenth of a second for a million entries, in which whoever asks
+/// the daemon something is not to wait for a thread.
+pub fn looking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
 }
 
 /// Locks what is consistent at any moment: a panic elsewhere has left nothing half-done in it.

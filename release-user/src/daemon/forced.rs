@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use release_common::abi::Flow;
 use release_common::tcp::word::{FlowWord, Marks, Phase};
 
-use super::core::{Core, Daemon, lock};
+use super::core::{Core, Daemon, lock, looking};
 use super::events;
 use super::prober::{Prober, forced};
 use crate::api::types::{ApiError, Because, ForcedFlow, How, MOST_FORCED};
@@ -184,10 +184,12 @@ impl Daemon {
     /// Looks the flow table through.
     async fn record_all(&self) -> Result<(), ApiError> {
         let mut found = Vec::new();
-        self.reader.walk_flows(|tuple, flow| {
-            if self.is_unrecorded(tuple, flow) {
-                found.push(Ended::new(tuple, flow, &lock(&self.prober)));
-            }
+        looking(|| {
+            self.reader.walk_flows(|tuple, flow| {
+                if self.is_unrecorded(tuple, flow) {
+                    found.push(Ended::new(tuple, flow, &lock(&self.prober)));
+                }
+            })
         })?;
         self.record(&found).await
     }

@@ -275,6 +275,7 @@ impl Daemon {
                 },
                 _ = renew.tick() => self.every_second_of_host(changes.is_some()).await,
                 _ = look.tick() => self.look_at_host().await,
+                () = self.look.notified() => self.look_at_host().await,
             };
             if let Err(error) = result {
                 log::error!("{error}");

@@ -10,7 +10,7 @@ pub use subject::Subject;
 
 use std::time::Duration;
 
-use super::core::Daemon;
+use super::core::{Daemon, looking};
 use super::witnesses::Inquiry;
 use crate::api::types::{ApiError, IdleReport, SCHEMA, TargetQuery};
 use crate::config::Protocol;
@@ -66,7 +66,7 @@ impl Daemon {
         let backends = subject.backends();
         let mut samples = Vec::new();
         // A busy target needs no long look.
-        let live = Walk::take(&self.reader, self.jiffies()?)?.tally(&backends).flows;
+        let live = self.walk()?.tally(&backends).flows;
         let inquiry = (!subject.shares_sockets).then(|| Inquiry::of(subject)).flatten();
         let mut sockets = inquiry.as_ref().map(Inquiry::begin);
         // Unless what the table has live may be over.
@@ -93,7 +93,7 @@ impl Daemon {
         let live = report.counts.active;
         if live > 0 {
             let after = subject.service.settings.keepalive_only.after();
-            report.busy_with = Some(self.occupation(&backends, after)?);
+            report.busy_with = Some(looking(|| self.occupation(&backends, after))?);
         }
         if subject.is_drained() {
             report.outlook = Some(self.outlook(query, live)).filter(|_| live > 0);
@@ -103,7 +103,7 @@ impl Daemon {
 
     fn look(&self, service: &ServiceState, backends: &[u32]) -> Result<Look, ApiError> {
         let before = self.books(service)?;
-        let walk = Walk::take(&self.reader, self.jiffies()?)?;
+        let walk = self.walk()?;
         let after = Totals::read(&self.reader, backends)?;
         Ok(Look { drift: self.drift(service, before, &walk)?, walk, after })
     }

@@ -138,6 +138,7 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
         drifts: Default::default(),
         releases: release::Releases::new(Box::new(journal)),
         renewals: Default::default(),
+        look: Notify::new(),
         stop: Notify::new(),
         paths,
     });
@@ -151,7 +152,18 @@ pub async fn run(paths: Paths, verbosity: u8) -> Result<(), ApiError> {
     if let Err(error) = daemon.look_at_host().await {
         log::error!("{error}");
     }
+    give_memory_back();
     serve(daemon, listener, log).await
+}
+
+/// Lets the system have the memory that loading the programs took: the allocator would keep most of
+/// it for as long as the daemon runs.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes an integer only, and is thread-safe.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// What the kernel's verifier made of the programs.

@@ -10,7 +10,7 @@ use release_common::abi::{Addr6, Address as _, Be32, Flow, IPPROTO_TCP};
 use release_common::tcp::word::{End, FlowWord, Marks};
 
 use super::clock;
-use super::core::{Daemon, lock};
+use super::core::{Daemon, lock, looking};
 use super::forced::{Ended, because};
 use super::forcing::{Doomed, Ending, RESETS};
 use super::regularly::{Pace, REST, log_failure};
@@ -80,6 +80,16 @@ pub(super) struct Orders {
     pub place: Option<Namespace>,
 }
 
+impl Orders {
+    /// Whether there is something to do about a connection without a packet, and without data, for so
+    /// long.
+    fn is_about(&self, silence: Duration, without_data: Duration) -> bool {
+        self.force.is_some()
+            || self.reset_after.is_some_and(|after| without_data >= after)
+            || self.rhythm.is_some_and(|rhythm| silence >= rhythm.after)
+    }
+}
+
 impl Prober {
     /// Opens its sockets.
     ///
@@ -93,6 +103,11 @@ impl Prober {
             ending: HashMap::new(),
             destroys_none: false,
         })
+    }
+
+    /// Whether a flow is watched, or told to end.
+    fn knows(&self, tuple: &Tuple) -> bool {
+        self.watches.contains_key(tuple) || self.ending.contains_key(tuple)
     }
 
     /// What is known of the client's and the server's end.
@@ -129,7 +144,7 @@ impl Daemon {
         loop {
             pace.next().await;
             let orders = orders(&self.state().await);
-            let found = self.look_at_silent(&orders);
+            let found = looking(|| self.look_at_silent(&orders));
             // The kernels of instances take their own time.
             pace.worked();
             log_failure(self.follow_up(found).await);
@@ -152,16 +167,21 @@ impl Daemon {
             prober.watches.retain(|_, watch| watch.settled_within(OF_LATE, now));
             return Ok(Found::default());
         }
-        let mut silent = Vec::new();
+        let (mut silent, now) = (Vec::new(), self.jiffies()?);
         self.reader.walk_flows(|tuple, flow| {
-            let wanted = orders.contains_key(&flow.backend) || prober.due.contains_key(tuple);
+            let ordered = orders.get(&flow.backend).is_some_and(|order| {
+                // Most connections of a busy instance that drains are none of them.
+                let (packet, data) = (flow.last_packet, flow.last_data);
+                prober.knows(tuple)
+                    || order.is_about(self.clock.age(packet, now), self.clock.age(data, now))
+            });
+            let wanted = ordered || prober.due.contains_key(tuple);
             if wanted && tuple.proto == IPPROTO_TCP && FlowWord(flow.state).is_live() {
                 silent.push((*tuple, *flow));
             } else if self.is_unrecorded(tuple, flow) {
                 ended.push(Ended::new(tuple, flow, &prober));
             }
         })?;
-        let now = self.jiffies()?;
         self.ask(&mut prober, orders, &silent, now)?;
         let doomed = self.force(&mut prober, orders, &silent)?;
         let known: HashMap<&Tuple, FlowWord> =

@@ -2,22 +2,23 @@
 //! orphaned instances that nothing names any more.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use release_common::abi::{IPPROTO_UDP, SessionWord, reap_op};
 use release_common::tcp::word::{End, FlowWord};
 
-use super::core::{Daemon, lock};
+use super::clock;
+use super::core::{Daemon, lock, looking};
 use super::forced::Ended;
 use crate::api::types::ApiError;
-use crate::config::{Config, Family, Frontend, Timeouts};
+use crate::config::{Config, Family, Frontend, Protocol, Timeouts};
 use crate::control::apply;
 use crate::control::retire::forget;
 use crate::control::settings::Settings;
-use crate::control::state::{InstanceState, State, VersionState};
+use crate::control::state::{InstanceState, ServiceState, State, VersionState};
 use crate::kernel::{At, SessionAt, Tuple};
 use crate::probe::watch::Rhythm;
-use crate::verdict::walk::Walk;
 
 /// How often the tables are looked through.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -30,6 +31,22 @@ const HANDSHAKE: Duration = Duration::from_secs(75);
 /// the instance's does not pass here, but the client's acknowledgements of what it still sends do.
 const ONE_WAY_FIN: Duration = Duration::from_secs(300);
 
+/// Rest after a look, in times the CPU time that it took, as far as no entry is kept for more than
+/// twice as long as it may be silent.
+const LONG_REST: u32 = 400;
+/// With so many parts of the table more in use there is a look at once.
+const GROWN: i64 = 16;
+
+/// When the tables are to be looked through again. Nothing can become due much before, as long as the
+/// configuration is the same.
+#[derive(Default)]
+pub struct Due {
+    at: Option<Instant>,
+    config: Option<Arc<Config>>,
+    /// Entries at the last look.
+    entries: i64,
+}
+
 /// Entries to remove; flows and embryos by the silence in jiffies that a live one must have.
 #[derive(Default)]
 struct Work {
@@ -38,9 +55,30 @@ struct Work {
     sessions: HashMap<u32, Vec<SessionAt>>,
     /// Flows that were ended on order, to be written down before they may go.
     forced: Vec<Ended>,
+    /// Jiffies until the first of the others is due.
+    wait: u32,
+    /// Jiffies until the first of them is kept twice as long as it may be silent.
+    late: u32,
 }
 
 impl Work {
+    /// Whether an entry is due that has been silent since `then`, and may be for `limit` jiffies.
+    fn is_due(&mut self, now: u32, then: u32, limit: u32) -> bool {
+        let age = now.wrapping_sub(then);
+        // A stamp taken after `now` was read is young, not old.
+        let left = if age < 1 << 31 { limit.saturating_sub(age) } else { limit };
+        if left > 0 {
+            self.wait = self.wait.min(left);
+            self.late = self.late.min(left.saturating_add(limit));
+        }
+        left == 0
+    }
+
+    /// Whether there is anything to remove.
+    fn is_any(&self) -> bool {
+        !(self.flows.is_empty() && self.embryos.is_empty() && self.sessions.is_empty())
+    }
+
     /// What could not be written down stays in its table.
     fn keep_forced(&mut self) {
         let kept: HashSet<Tuple> = self.forced.iter().map(Ended::tuple).collect();
@@ -58,13 +96,38 @@ struct Limits {
 }
 
 impl Daemon {
-    /// One look through the tables. Returns how many flows were removed.
+    /// Looks through the tables, unless nothing in them can be due. Returns how many flows were
+    /// removed.
     ///
     /// # Errors
     /// The kernel's.
-    pub async fn reap(&self) -> Result<usize, ApiError> {
-        let limits = self.timeouts().await;
-        let mut work = self.find_work(&limits)?;
+    pub async fn reap(&self, due: &mut Due) -> Result<usize, ApiError> {
+        self.programs.free_ports(&self.reader, self.clock, self.jiffies()?)?;
+        let (limits, least, config) = self.timeouts().await;
+        let begun = Instant::now();
+        let same = due.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config));
+        let (entries, meta) = (self.reader.fullest_table()?, self.reader.meta()?);
+        let grown = (entries - due.entries) * GROWN > i64::from(meta.flow_capacity);
+        if same && !grown && due.at.is_some_and(|at| begun < at) {
+            return Ok(0);
+        }
+        *due = Due { at: None, config: Some(config), entries };
+        let (work, took) = looking(|| {
+            let begun = clock::own_cpu();
+            let work = self.find_work(&limits, least);
+            (work, clock::own_cpu().saturating_sub(begun))
+        });
+        let work = work?;
+        let time = |jiffies| Duration::from_secs_f64(f64::from(jiffies) / f64::from(self.clock.hz));
+        let rest = (took * LONG_REST).min(time(work.late)).max(time(work.wait));
+        let found = work.is_any();
+        let removed = self.remove(work).await?;
+        // What could not be removed is tried again.
+        due.at = (!found).then(|| begun + rest);
+        Ok(removed)
+    }
+
+    async fn remove(&self, mut work: Work) -> Result<usize, ApiError> {
         if let Err(error) = self.record(&work.forced).await {
             log::error!("{error}");
             work.keep_forced();
@@ -76,7 +139,6 @@ impl Daemon {
         for (limit, sessions) in work.sessions {
             self.programs.reap_sessions(&sessions, limit)?;
         }
-        self.programs.free_ports(&self.reader, self.clock, self.jiffies()?)?;
         let mut claimed = Vec::new();
         for (limit, tuples) in work.flows {
             let tuples = self.programs.reap(reap_op::CLAIM, &tuples, limit, linger)?;
@@ -96,18 +158,21 @@ impl Daemon {
         Ok(removed)
     }
 
-    /// Timeouts by instance id.
-    async fn timeouts(&self) -> HashMap<u32, Limits> {
+    /// Timeouts by instance id; the shortest that any entry is kept; and the configuration that all
+    /// that is of.
+    async fn timeouts(&self) -> (HashMap<u32, Limits>, Duration, Arc<Config>) {
         let core = self.core.lock().await;
         let instances = core.state.instances();
-        instances
+        let limits = instances
             .map(|(service, _, instance)| {
                 let Settings { timeouts, probes, mode, .. } = &service.settings;
                 let probes = probes.enabled() && !mode.is_one_way();
                 let rhythm = probes.then(|| service.settings.probes.rhythm());
                 (instance.backend, Limits { timeouts: *timeouts, rhythm })
             })
-            .collect()
+            .collect();
+        let least = core.state.services.iter().map(least).chain([LINGER, HANDSHAKE]).min();
+        (limits, least.unwrap_or(LINGER), Arc::clone(&core.config))
     }
 
     /// Silence in jiffies after which a live flow may go.
@@ -124,15 +189,13 @@ impl Daemon {
         self.clock.jiffies(patience)
     }
 
-    fn find_work(&self, limits: &HashMap<u32, Limits>) -> Result<Work, ApiError> {
+    fn find_work(&self, limits: &HashMap<u32, Limits>, least: Duration) -> Result<Work, ApiError> {
         let now = self.jiffies()? as u32;
         let linger = self.clock.jiffies(LINGER);
         let handshake = self.clock.jiffies(HANDSHAKE);
-        let old = |then: u32, limit: u32| {
-            let age = now.wrapping_sub(then);
-            age >= limit && age < 1 << 31
-        };
-        let mut work = Work::default();
+        // Nothing that happens from here on is due sooner.
+        let wait = self.clock.jiffies(least);
+        let mut work = Work { wait, late: wait.saturating_mul(2), ..Work::default() };
         self.reader.walk_embryos(|at, embryo| {
             let limit = match limits.get(&embryo.backend) {
                 Some(limits) if at.proto == IPPROTO_UDP => {
@@ -140,7 +203,7 @@ impl Daemon {
                 }
                 _ => handshake,
             };
-            if old(embryo.created, limit) {
+            if work.is_due(now, embryo.created, limit) {
                 work.embryos.entry(limit).or_default().push(*at);
             }
         })?;
@@ -154,7 +217,7 @@ impl Daemon {
             let limit =
                 known.map_or(linger, |known| self.patience(&known.timeouts, at.proto, word));
             let wait = if word.is_live() { limit } else { linger };
-            if !old(flow.last_packet, wait) {
+            if !work.is_due(now, flow.last_packet, wait) {
                 return;
             }
             // A silent connection is asked before it is given up.
@@ -162,6 +225,9 @@ impl Daemon {
             let asked = rhythm.filter(|_| word.is_live() && at.proto != IPPROTO_UDP);
             if asked.is_none_or(|rhythm| lock(&self.prober).gives_up(at, word, rhythm)) {
                 work.flows.entry(limit).or_default().push(*at);
+            } else {
+                // It may have answered by the next look.
+                (work.wait, work.late) = (0, 0);
             }
         })?;
         let mut sessions = Vec::new();
@@ -172,7 +238,7 @@ impl Daemon {
         })?;
         for (at, last_seen) in sessions {
             let limit = self.reader.service(at.service)?.session_timeout;
-            if old(last_seen, limit) {
+            if work.is_due(now, last_seen, limit) {
                 work.sessions.entry(limit).or_default().push(at);
             }
         }
@@ -197,13 +263,21 @@ impl Daemon {
     /// # Errors
     /// The kernel's or the store's.
     pub async fn collect_orphans(&self) -> Result<(), ApiError> {
-        let mut core = self.core.lock().await;
-        if !has_leftovers(&core.state, &core.config) {
+        let (state, config) = {
+            let core = self.core.lock().await;
+            (core.state.clone(), Arc::clone(&core.config))
+        };
+        if !has_leftovers(&state, &config) {
             return Ok(());
         }
-        let used = self.used_frontends()?;
-        let first = Walk::take(&self.reader, self.jiffies()?)?;
-        let second = Walk::take(&self.reader, self.jiffies()?)?;
+        // No command is to wait for the walks.
+        let used = looking(|| self.used_frontends())?;
+        let (first, second) = (self.walk()?, self.walk()?);
+        let mut core = self.core.lock().await;
+        if core.state != state || !Arc::ptr_eq(&core.config, &config) {
+            // New flows may have been led to what nothing named: there will be another look.
+            return Ok(());
+        }
         let named = |instance: &InstanceState| {
             first.names(instance.backend) || second.names(instance.backend)
         };
@@ -252,6 +326,15 @@ impl Daemon {
     }
 }
 
+/// The shortest that any entry of a service is kept.
+fn least(service: &ServiceState) -> Duration {
+    let Settings { timeouts, session, .. } = &service.settings;
+    let datagrams = service.protocols().any(|protocol| protocol == Protocol::Udp);
+    let datagrams = datagrams.then(|| timeouts.udp().get().min(timeouts.unreplied().get()));
+    let session = session.map(|session| session.timeout().get());
+    [datagrams, session].into_iter().flatten().fold(timeouts.idle().get(), Duration::min)
+}
+
 /// Whether anything is kept only for its flows.
 fn has_leftovers(state: &State, config: &Config) -> bool {
     state.instances().any(|(_, _, instance)| instance.orphaned)
@@ -277,7 +360,7 @@ fn in_use(used: &HashSet<At>, at: Frontend) -> bool {
 fn renumber(next: &mut State, old: &State) {
     for service in &mut next.services {
         let before = old.service(&service.name);
-        let count = |s: &crate::control::state::ServiceState| s.versions.len();
+        let count = |s: &ServiceState| s.versions.len();
         if before.map(count) != Some(count(service)) {
             service.generation += 1;
         }

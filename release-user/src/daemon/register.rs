@@ -48,10 +48,9 @@ impl Daemon {
                 "{service}/{version}/{id} at {addr} is registered, {state}, generation {generation}"
             );
             self.events.publish("registered", Some(&service), Some(&id), text);
-            // Whether the host can reach it, and who is to be asked for its address.
-            if let Err(error) = self.look_at_host().await {
-                log::error!("{error}");
-            }
+            // Whether the host can reach it, and who is to be asked for its address: nobody waits for
+            // that, it takes a while for each instance that there is.
+            self.look.notify_one();
         }
         Ok(answer)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use release_common::abi::{Embryo, Flow, IPPROTO_UDP};
 use release_common::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 
-use super::core::{Daemon, lock};
+use super::core::{Daemon, lock, looking};
 use crate::api::types::{
     ApiError, DataPlaneStatus, ErrorCode, FlowCounts, FlowLine, FlowQuery, InstanceLine,
     InstanceStatus, InterfaceStatus, RefusedCounts, SCHEMA, ServiceStatus, Status, VersionStatus,
@@ -42,7 +42,7 @@ impl Daemon {
             let found = service_mut(&mut state, name)?.clone();
             state.services = vec![found];
         }
-        let walk = Walk::take(&self.reader, self.jiffies()?)?;
+        let walk = self.walk()?;
         let now = self.jiffies()?;
         let meta = self.reader.meta()?;
         let entries = self.reader.fullest_table()?.max(0);
@@ -205,8 +205,10 @@ impl Daemon {
         let now = self.jiffies()?;
         let describe = Describer { state: &state, query, now, daemon: self };
         let mut lines = Vec::new();
-        self.reader.walk_embryos(|key, embryo| lines.extend(describe.embryo(key, embryo)))?;
-        self.reader.walk_flows(|key, flow| lines.extend(describe.flow(key, flow)))?;
+        looking(|| {
+            self.reader.walk_embryos(|key, embryo| lines.extend(describe.embryo(key, embryo)))?;
+            self.reader.walk_flows(|key, flow| lines.extend(describe.flow(key, flow)))
+        })?;
         lines.sort_by(|a, b| b.age_s.total_cmp(&a.age_s));
         if let Some(oldest) = query.oldest {
             lines.truncate(oldest);

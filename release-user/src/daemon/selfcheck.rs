@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::core::{Daemon, lock};
+use super::clock;
+use super::core::{Daemon, lock, looking};
 use super::epoch::replaced;
 use super::regularly::{Pace, REST, log_failure};
 use crate::api::types::ApiError;
@@ -15,6 +16,9 @@ use crate::verdict::walk::{Totals, Walk};
 
 /// How often there is a look.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Rest after a look at the tables, in times the CPU time that it took: nobody waits for this one, and a walk of a million
+/// entries takes a tenth of a second.
+const LONG_REST: u32 = 1000;
 
 /// Services whose gauge differs from the tables.
 #[derive(Debug, Default)]
@@ -63,10 +67,22 @@ impl Drifts {
 impl Daemon {
     /// Looks, until told to stop.
     pub async fn check_regularly(self: Arc<Self>) {
-        let mut pace = Pace::new(INTERVAL, REST);
+        let mut pace = Pace::new(INTERVAL, 0);
+        let mut again = Instant::now();
         loop {
             pace.next().await;
-            log_failure(self.check().await);
+            log_failure(self.check_pins());
+            if Instant::now() < again {
+                continue;
+            }
+            match self.check_gauges().await {
+                Ok(took) => {
+                    // What was seen is to be confirmed, or is to be told when it is over.
+                    let rest = if lock(&self.drifts).last.is_empty() { LONG_REST } else { REST };
+                    again = Instant::now() + took * rest;
+                }
+                failed => log_failure(failed.map(drop)),
+            }
         }
     }
 
@@ -93,18 +109,25 @@ impl Daemon {
         Ok(drift(before, walked, self.books(service)?))
     }
 
-    async fn check(&self) -> Result<(), ApiError> {
+    /// Compares gauges with the tables. Returns the CPU time that it took.
+    async fn check_gauges(&self) -> Result<Duration, ApiError> {
         let services = self.state().await.services;
-        let before =
-            services.iter().map(|service| self.books(service)).collect::<Result<Vec<_>, _>>()?;
-        let walk = Walk::take(&self.reader, self.jiffies()?)?;
-        let mut seen = BTreeMap::new();
-        for (service, before) in services.iter().zip(before) {
-            let off = self.drift(service, before, &walk)?;
-            if off != 0 {
-                seen.insert(service.name.clone(), off);
+        let (seen, took) = looking(|| -> Result<_, ApiError> {
+            let begun = clock::own_cpu();
+            let before = services
+                .iter()
+                .map(|service| self.books(service))
+                .collect::<Result<Vec<_>, _>>()?;
+            let walk = Walk::take(&self.reader, self.jiffies()?)?;
+            let mut seen = BTreeMap::new();
+            for (service, before) in services.iter().zip(before) {
+                let off = self.drift(service, before, &walk)?;
+                if off != 0 {
+                    seen.insert(service.name.clone(), off);
+                }
             }
-        }
+            Ok((seen, clock::own_cpu().saturating_sub(begun)))
+        })?;
         for (service, off) in lock(&self.drifts).take(seen) {
             let (kind, text) = if off == 0 {
                 ("alarm-cleared", format!("{service}: gauge and table agree again"))
@@ -113,6 +136,11 @@ impl Daemon {
             };
             self.events.publish(kind, Some(&service), None, text);
         }
+        Ok(took)
+    }
+
+    /// Looks whether all pins lead to the data plane's maps.
+    fn check_pins(&self) -> Result<(), ApiError> {
         let pins = replaced(&self.map_ids, &self.reader.ids()?);
         let names = pins.join(", ");
         if lock(&self.drifts).take_pins(pins) {

@@ -45,14 +45,15 @@ impl Daemon {
     /// Expiry, until told to stop: a task of its own, since watching drains takes its time.
     pub async fn reap_regularly(self: Arc<Self>) {
         let mut pace = Pace::new(reaper::INTERVAL, 0);
+        let mut due = reaper::Due::default();
         loop {
             pace.next().await;
-            log_failure(self.expire().await);
+            log_failure(self.expire(&mut due).await);
         }
     }
 
-    async fn expire(&self) -> Result<(), ApiError> {
-        let removed = self.reap().await?;
+    async fn expire(&self, due: &mut reaper::Due) -> Result<(), ApiError> {
+        let removed = self.reap(due).await?;
         log::debug!("{removed} flow entries removed");
         self.release_orphans().await?;
         self.collect_orphans().await

@@ -1,4 +1,5 @@
-//! Walking hash maps with BPF_MAP_LOOKUP_BATCH (Linux 5.6). A key-by-key iteration, which is what
+//! Many elements in one system call: writing with BPF_MAP_UPDATE_BATCH, and walking hash maps with
+//! BPF_MAP_LOOKUP_BATCH (Linux 5.6; maps of maps 5.19). A key-by-key iteration, which is what
 //! aya offers, is no safe walk: when the current key is deleted it starts over or ends.
 //!
 //! A batch walk takes each bucket's lock once, so it sees every entry that stays in its bucket for
@@ -10,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use bytemuck::Pod;
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 /// Entries asked for at once. A bucket that holds more makes the kernel answer ENOSPC.
 const CHUNK: usize = 4096;
 
@@ -25,6 +27,32 @@ struct BatchAttr {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// Writes elements of a map: as many keys as values.
+///
+/// # Errors
+/// The system call's; some may have been written.
+pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    let mut attr = BatchAttr {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: keys.len().min(values.len()) as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    if attr.count == 0 {
+        return Ok(());
+    }
+    // SAFETY: the pointers lead to at least `count` keys and values of the sizes that the map has,
+    // which the caller's types match; the kernel reads them.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut attr, size_of::<BatchAttr>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Calls `each` for every entry of a hash map.

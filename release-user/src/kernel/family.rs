@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{HashMap, Map, MapData, MapError};
 use bytemuck::Pod;
 use ipnet::IpNet;
 use release_common::abi::{
@@ -120,6 +120,15 @@ where
         Ok(())
     }
 
+    fn frontend(&self, at: At) -> Result<Option<FrontendRef>, KernelError> {
+        let Some(key) = Endpoint::of(at.socket, at.proto) else { return Ok(None) };
+        match self.frontends.get(&Abi(key), 0) {
+            Ok(value) => Ok(Some(value.0)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(map_error("FRONTENDS")(error)),
+        }
+    }
+
     fn set_frontend(&mut self, at: At, value: Option<FrontendRef>) -> Result<(), KernelError> {
         let Some(key) = Endpoint::of(at.socket, at.proto) else { return Ok(()) };
         match value {
@@ -197,6 +206,11 @@ impl Maps {
         self.v4.frontends(&mut found)?;
         self.v6.frontends(&mut found)?;
         Ok(found)
+    }
+
+    /// A frontend.
+    pub fn frontend(&self, at: At) -> Result<Option<FrontendRef>, KernelError> {
+        Ok(self.v4.frontend(at)?.or(self.v6.frontend(at)?))
     }
 
     /// Adds or replaces a frontend, or (`None`) removes it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 
 use aya::maps::xdp::DevMapHash;
@@ -14,10 +15,12 @@ use release_common::abi::{
 
 use super::family::FamilyMaps;
 use super::pod::Abi;
-use super::{EventRing, KernelError, map_error, spec};
+use super::{EventRing, KernelError, batch, map_error, spec};
 
 /// BPF_F_INNER_MAP (Linux 5.10): the inner map's size may differ from the template's.
 const INNER_MAP: u32 = 1 << 12;
+/// Inner maps replaced at once: each takes a descriptor meanwhile.
+const AT_ONCE: usize = 64;
 
 /// What the kernel says of a pinned map.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct Maps {
     services: Array<MapData, Abi<Service>>,
     splits: ArrayOfMaps<MapData, Array<MapData, Abi<Split>>>,
     rings: ArrayOfMaps<MapData, Array<MapData, Abi<RingBlock>>>,
+    /// The same two, for writing many elements at once.
+    maps_of_maps: [MapData; 2],
     backends: Array<MapData, Abi<Backend>>,
     quic_ids: HashMap<MapData, Abi<QuicKey>, u32>,
     pub(super) sessions: MapData,
@@ -92,6 +97,7 @@ impl Maps {
             services: typed(bpffs, "SERVICES", Map::Array)?,
             splits: typed(bpffs, "SPLITS", Map::ArrayOfMaps)?,
             rings: typed(bpffs, "RINGS", Map::ArrayOfMaps)?,
+            maps_of_maps: [pinned(bpffs, "SPLITS")?, pinned(bpffs, "RINGS")?],
             backends: typed(bpffs, "BACKENDS", Map::Array)?,
             quic_ids: typed(bpffs, "QUIC_IDS", Map::HashMap)?,
             sessions: pinned(bpffs, "SESSIONS")?,
@@ -220,27 +226,42 @@ impl Maps {
         Ok(slots)
     }
 
-    /// Replaces a ring. An empty one refuses new flows.
+    /// Puts splits in force, as [`Maps::swap_split`] does one.
+    pub fn swap_splits(&mut self, splits: &[(u32, Split)]) -> Result<(), KernelError> {
+        // The last one by itself: it waits for a grace period, which begins after all the others were
+        // replaced. Of many at once no kernel promises that, and Linux 6.18 does not wait.
+        let Some((&(last, split), others)) = splits.split_last() else { return Ok(()) };
+        for some in others.chunks(AT_ONCE) {
+            let inner = some.iter().map(|(_, split)| inner("SPLITS", &[*split], 0));
+            let inner = inner.collect::<Result<Vec<_>, _>>()?;
+            let services: Vec<u32> = some.iter().map(|(service, _)| *service).collect();
+            replace("SPLITS", &self.maps_of_maps[0], &services, &inner)?;
+        }
+        self.swap_split(last, split)
+    }
+
+    /// Replaces a ring, as [`Maps::set_rings`] does several. An empty one refuses new flows.
     pub fn set_ring(
         &mut self,
         ring: u32,
         slots: &[u32],
         fingerprint: u64,
     ) -> Result<(), KernelError> {
-        let mut blocks = vec![RingBlock::zeroed(); 1 + slots.len().div_ceil(RING_BLOCK).max(1)];
-        // An empty ring has one slot that names nobody.
-        blocks[0].slots[0] = slots.len().max(1) as u32;
-        blocks[0].slots[1] = fingerprint as u32;
-        blocks[0].slots[2] = (fingerprint >> 32) as u32;
-        for (block, part) in blocks[1..].iter_mut().zip(slots.chunks(RING_BLOCK)) {
-            block.slots[..part.len()].copy_from_slice(part);
+        self.set_rings(&[(ring, slots.to_vec(), fingerprint)])
+    }
+
+    /// Replaces rings: each with its slots and its fingerprint. Programs may go on with those of before
+    /// until the next [`Maps::swap_split`] has returned.
+    pub fn set_rings(&mut self, rings: &[(u32, Vec<u32>, u64)]) -> Result<(), KernelError> {
+        for some in rings.chunks(AT_ONCE) {
+            let inner = some
+                .iter()
+                .map(|(_, slots, mark)| inner("RINGS", &ring_blocks(slots, *mark), INNER_MAP));
+            let inner = inner.collect::<Result<Vec<_>, _>>()?;
+            let ids: Vec<u32> = some.iter().map(|(ring, _, _)| *ring).collect();
+            replace("RINGS", &self.maps_of_maps[1], &ids, &inner)?;
         }
-        let mut inner: Array<MapData, Abi<RingBlock>> =
-            Array::create(blocks.len() as u32, INNER_MAP).map_err(map_error("RINGS"))?;
-        for (index, block) in blocks.into_iter().enumerate() {
-            inner.set(index as u32, Abi(block), 0).map_err(map_error("RINGS"))?;
-        }
-        self.rings.set(ring, &inner, 0).map_err(map_error("RINGS"))
+        Ok(())
     }
 
     /// An instance.
@@ -300,6 +321,42 @@ impl Maps {
     pub fn devices(&self) -> Vec<u32> {
         self.devices.keys().flatten().collect()
     }
+}
+
+/// A ring as the kernel has it.
+fn ring_blocks(slots: &[u32], fingerprint: u64) -> Vec<RingBlock> {
+    let mut blocks = vec![RingBlock::zeroed(); 1 + slots.len().div_ceil(RING_BLOCK).max(1)];
+    // An empty ring has one slot that names nobody.
+    blocks[0].slots[0] = slots.len().max(1) as u32;
+    blocks[0].slots[1] = fingerprint as u32;
+    blocks[0].slots[2] = (fingerprint >> 32) as u32;
+    for (block, part) in blocks[1..].iter_mut().zip(slots.chunks(RING_BLOCK)) {
+        block.slots[..part.len()].copy_from_slice(part);
+    }
+    blocks
+}
+
+/// An array with these elements, to be put into a map of maps.
+fn inner<V: Pod>(name: &'static str, values: &[V], flags: u32) -> Result<MapData, KernelError> {
+    const ARRAY: u32 = aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+    let (key, value, count) = (size_of::<u32>(), size_of::<V>(), values.len() as u32);
+    let shape = aya_obj::Map::new_from_params(ARRAY, key as u32, value as u32, count, flags);
+    let map = MapData::create(shape, "inner", None).map_err(map_error(name))?;
+    let keys: Vec<u32> = (0..count).collect();
+    batch::update(map.fd().as_fd(), &keys, values).map_err(io_error(name))?;
+    Ok(map)
+}
+
+/// Replaces inner maps. Programs may go on with those of before for a while: whether this waits for a
+/// grace period is the kernel's affair.
+fn replace(
+    name: &'static str,
+    outer: &MapData,
+    places: &[u32],
+    inner: &[MapData],
+) -> Result<(), KernelError> {
+    let fds: Vec<u32> = inner.iter().map(|map| map.fd().as_fd().as_raw_fd() as u32).collect();
+    batch::update(outer.fd().as_fd(), places, &fds).map_err(io_error(name))
 }
 
 pub(super) fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError {
