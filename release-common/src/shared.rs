@@ -60,6 +60,12 @@ impl<'a, F: Pod> Field<'a, F> {
         Self { ptr, map: PhantomData }
     }
 
+    /// Pointer to the field, for the methods that `shared_fields` declares.
+    #[inline(always)]
+    pub(crate) const fn as_ptr(&self) -> *mut F {
+        self.ptr
+    }
+
     /// Reads the field once.
     #[inline(always)]
     pub fn get(&self) -> F {
@@ -101,7 +107,10 @@ impl Field<'_, u64> {
 /// Declares a method per field of a shared value: `shared.field()` gives a [`Field`].
 macro_rules! shared_fields {
     ($type:ty { $($(#[$doc:meta])* $method:ident => $($path:ident).+ : $field:ty),+ $(,)? }) => {
-        impl<'a> $crate::shared::Shared<'a, $type> {
+        $crate::shared::shared_fields!(Shared: $type { $($(#[$doc])* $method => $($path).+ : $field),+ });
+    };
+    ($of:ident: $type:ty { $($(#[$doc:meta])* $method:ident => $($path:ident).+ : $field:ty),+ $(,)? }) => {
+        impl<'a> $crate::shared::$of<'a, $type> {
             $(
                 $(#[$doc])*
                 #[inline(always)]

@@ -9,7 +9,7 @@ use release_common::abi::{
 };
 use release_common::measure::bucket_of;
 use release_common::pipeline::{
-    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed,
+    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed, Traffic,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -189,19 +189,6 @@ impl<R: Run> Tables for KernelTables<R> {
     }
 
     #[inline(always)]
-    fn segment(&self, backend: u32, again: bool) {
-        if R::LOOKS_ONLY {
-            return;
-        }
-        if let Some(counters) = maps::COUNTERS.get_ptr_mut(backend) {
-            // SAFETY: per-CPU element, nobody else writes it while this program runs.
-            let counters: &mut Counters = unsafe { &mut *counters };
-            counters.segments = counters.segments.wrapping_add(1);
-            counters.retransmits = counters.retransmits.wrapping_add(u64::from(again));
-        }
-    }
-
-    #[inline(always)]
     fn took(&self, backend: u32, what: Timed, nanoseconds: u64) {
         if R::LOOKS_ONLY {
             return;
@@ -223,7 +210,7 @@ impl<R: Run> Tables for KernelTables<R> {
     }
 
     #[inline(always)]
-    fn traffic(&self, backend: u32, bytes: u32, now: u64) {
+    fn traffic(&self, backend: u32, packet: Traffic, now: u64) {
         if R::LOOKS_ONLY {
             return;
         }
@@ -231,7 +218,9 @@ impl<R: Run> Tables for KernelTables<R> {
             // SAFETY: per-CPU element, nobody else writes it while this program runs.
             let counters: &mut Counters = unsafe { &mut *counters };
             counters.packets = counters.packets.wrapping_add(1);
-            counters.bytes = counters.bytes.wrapping_add(u64::from(bytes));
+            counters.bytes = counters.bytes.wrapping_add(u64::from(packet.bytes));
+            counters.segments = counters.segments.wrapping_add(packet.segments);
+            counters.retransmits = counters.retransmits.wrapping_add(packet.again);
             counters.last_packet = now;
         }
     }

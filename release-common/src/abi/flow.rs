@@ -110,6 +110,17 @@ shared_fields!(Flow {
     server => server: Side,
 });
 
+shared_fields!(Field: Side {
+    /// See [`Side::next`].
+    next => next: u32,
+    /// See [`Side::ack`].
+    ack => ack: u32,
+    /// See [`Side::edge`].
+    edge => edge: u32,
+    /// See [`Side::fin`].
+    fin => fin: u32,
+});
+
 impl<'a> Shared<'a, Flow> {
     /// The last two fields of the server's end, to be replaced together.
     #[inline(always)]

@@ -169,9 +169,12 @@ impl Ip for Be32 {
         let view: View<'_, 20> = packet.view(at)?;
         let mut sum = Sum::of(view.be16::<10>().0).add(change);
         if let Some(ttl) = ttl {
+            // As one word: to read two bytes right after one of them was written takes until the
+            // write is done.
             let before = view.be16::<8>();
-            view.set_u8::<8>(ttl);
-            sum = sum.sub16(before.0).add16(view.be16::<8>().0);
+            let now = Be16::new(u16::from(ttl) << 8 | before.get() & 0xff);
+            view.set_be16::<8>(now);
+            sum = sum.sub16(before.0).add16(now.0);
         }
         view.set_be16::<10>(Be16(sum.check()));
         view.set_be32::<12>(ends.0);

@@ -1,8 +1,9 @@
 //! What to do with a packet, decided before anything is done to it.
 
-use super::FamilyTables;
+use super::{FamilyTables, Traffic};
 use crate::abi::{Address, Be16, FlowKey, SnatSource};
 use crate::reason::Reason;
+use crate::tcp::lifecycle::Seen;
 
 /// What becomes of the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,8 +103,11 @@ pub struct Decision {
     pub(super) backend: u32,
     /// One of [`crate::abi::refusal`].
     pub(super) refusal: u8,
-    /// Zero. Padding would be undefined, and the verifier refuses to copy it.
-    pub(super) pad: u16,
+    /// 1 if it is a segment with data of a measured flow, otherwise 0. Numbers, since they are added
+    /// to counters; and no padding is left, which would be undefined: the verifier refuses to copy it.
+    pub(super) data: u8,
+    /// Of those: 1 if it was sent before.
+    pub(super) again: u8,
     /// Mode `snat`, to the instance: what stands for the client.
     pub(super) snat: SnatSource,
 }
@@ -112,7 +116,7 @@ impl Decision {
     #[inline(always)]
     const fn of(deed: Deed, reason: Reason) -> Self {
         let snat = SnatSource { port: Be16(0), index: 0, pad: 0 };
-        Self { deed, reason, backend: 0, refusal: 0, pad: 0, snat }
+        Self { deed, reason, backend: 0, refusal: 0, data: 0, again: 0, snat }
     }
 
     /// The outcome, if nothing is to be done to the packet.
@@ -148,6 +152,18 @@ impl Decision {
     #[inline(always)]
     pub(super) const fn reset(backend: u32, snat: SnatSource, reason: Reason) -> Self {
         Self { backend, snat, ..Self::of(Deed::Reset, reason) }
+    }
+
+    /// Of a segment that was looked at.
+    #[inline(always)]
+    pub(super) const fn of_segment(self, seen: Seen) -> Self {
+        Self { data: seen.data as u8, again: (seen.data & seen.again) as u8, ..self }
+    }
+
+    /// What it is to its instance's counters.
+    #[inline(always)]
+    pub(super) const fn traffic(&self, bytes: u32) -> Traffic {
+        Traffic { bytes, segments: self.data as u64, again: self.again as u64 }
     }
 
     /// `key`: the client's, and the frontend's that it must seem to come from.

@@ -46,7 +46,7 @@ pub fn act_at_once<A: Ip, P: Packet, T: FamilyTables<A>>(
         return None;
     }
     let hop = tables.known_hop(way.route.1, headers.ip.len)?;
-    tables.traffic(decision.backend, headers.ip.len, tables.now());
+    tables.traffic(decision.backend, decision.traffic(headers.ip.len), tables.now());
     let done = translate(packet, headers, &way.ends, true)
         .and_then(|()| set_macs(packet, hop.dmac, hop.smac));
     let outcome = match done {
@@ -66,7 +66,7 @@ pub fn act<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
 ) -> Outcome {
     let backend = decision.backend;
     if backend != 0 && headers.ip.protocol != A::ICMP {
-        tables.traffic(backend, headers.ip.len, tables.now());
+        tables.traffic(backend, decision.traffic(headers.ip.len), tables.now());
     }
     let done = match decision.deed {
         Deed::Pass => Ok(Outcome::pass(decision.reason)),
@@ -121,7 +121,7 @@ pub fn act_egress<A: Ip, P: Packet, T: FamilyTables<A>>(
     let outcome = match decision.deed {
         Deed::ToClient => {
             if headers.ip.protocol != A::ICMP {
-                tables.traffic(decision.backend, headers.ip.len, tables.now());
+                tables.traffic(decision.backend, decision.traffic(headers.ip.len), tables.now());
             }
             let Some(key): Option<FlowKey<A>> = tables.kept_key() else {
                 return Outcome::drop(Reason::BrokenReference);

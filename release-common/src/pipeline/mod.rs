@@ -32,7 +32,9 @@ mod udp;
 pub use decision::{Action, Decision, Outcome};
 pub use deliver::{Roads, act, act_at_once, act_egress};
 pub use snat::{KEPT as SNAT_KEPT_SECONDS, snat_key};
-pub use tables::{Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed};
+pub use tables::{
+    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed, Traffic,
+};
 
 use self::steps::{count_step, look};
 use crate::packet::{self, Headers, Ip, Link, Packet};

@@ -198,11 +198,11 @@ pub fn promote<A: Ip, T: FamilyTables<A>>(
         Err(NotOpened::Busy) => return Decision::drop(Reason::EmbryoBusy),
         Err(NotOpened::Full) => return Decision::drop(Reason::InsertFailed),
     }
-    if let Some(entry) = tables.flow(to.key) {
-        let seen = look(tables, entry, End::Client, segment);
-        count_step(tables, to.key, entry, End::Client, seen);
-    }
-    Decision::to_backend(flow.backend, snat, Reason::Forwarded)
+    let decision = Decision::to_backend(flow.backend, snat, Reason::Forwarded);
+    let Some(entry) = tables.flow(to.key) else { return decision };
+    let seen = look(tables, entry, End::Client, segment);
+    count_step(tables, to.key, entry, End::Client, seen);
+    decision.of_segment(seen)
 }
 
 /// What a flow has from its embryo.

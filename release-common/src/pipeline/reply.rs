@@ -37,6 +37,7 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
             && who.is(tables, flow.backend().get(), flow.snat().get())
             && FlowWord(flow.state().get()).is_live()
         {
+            let decision = to_client(tables, &key, flow.backend().get());
             if !headers.is_tcp() {
                 udp::touch(tables, flow, FlowWord(flow.state().get()), true);
             } else if headers.ip.ttl > 1 || !mode::routed(who.service.mode) {
@@ -45,8 +46,9 @@ pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Opti
                     return Some(Decision::drop(Reason::ProbeAnswered));
                 }
                 count_step(tables, &key, flow, End::Server, seen);
+                return Some(decision.of_segment(seen));
             }
-            return Some(to_client(tables, &key, flow.backend().get()));
+            return Some(decision);
         }
     }
     None
@@ -264,6 +266,7 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) -> Decision {
     let word = FlowWord(flow.state().get());
     let live = word.is_live();
+    let decision = to_client(tables, to.key, flow.backend().get());
     if segment.has(flag::SYN) {
         // A connection that a client made to the instance itself, by the port of one it had here.
         if !live {
@@ -276,8 +279,9 @@ fn tracked<A: Ip, P: Packet, T: FamilyTables<A>>(
         if !live && matches!(seen.step, Step::Unverified) {
             return Decision::pass(Reason::NotOurFlow);
         }
+        return decision.of_segment(seen);
     }
-    to_client(tables, to.key, flow.backend().get())
+    decision
 }
 
 /// A SYN-ACK on a live flow that answers a new SYN of the client: the instance has lost the old

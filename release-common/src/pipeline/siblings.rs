@@ -4,7 +4,7 @@
 use super::open::found;
 use super::place::{Placed, Target, count_placed, refuse, to_embryo};
 use super::{Decision, FamilyTables, Refusal};
-use crate::abi::{FRONTENDS_PER_FAMILY, FlowKey, FrontendRef, mode};
+use crate::abi::{Backend, FRONTENDS_PER_FAMILY, FlowKey, FrontendRef, mode};
 use crate::packet::{Headers, Ip};
 use crate::reason::Reason;
 use crate::tcp::word::FlowWord;
@@ -28,12 +28,14 @@ pub fn look<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Plac
         return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
     };
     let backend = mine.backend().get();
-    let service = tables.backend(backend).and_then(|entry| tables.service(entry.service));
-    let (Some(service), Some(entry)) = (service, tables.backend(backend)) else {
+    let Some(entry) = tables.backend(backend) else {
+        return Placed::Decided(Decision::drop(Reason::BrokenReference));
+    };
+    let Some(service) = tables.service(entry.service) else {
         return Placed::Decided(Decision::drop(Reason::BrokenReference));
     };
     let to = Target::new(key, FrontendRef { service: entry.service, ring: 0 }, service);
-    if !collides(tables, &to, backend) {
+    if !collides(tables, &to, backend, entry) {
         if word.ended() != word || !mine.state().swap_if(word.0, word.begun().0) {
             return Placed::Decided(Decision::drop(Reason::EmbryoBusy));
         }
@@ -53,12 +55,16 @@ pub fn look<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> Plac
 /// Whether a sibling frontend has an open flow or handshake of this client port on `backend`, and
 /// replies could not be told apart.
 #[inline(always)]
-fn collides<A: Ip, T: FamilyTables<A>>(tables: &T, to: &Target<'_, A>, backend: u32) -> bool {
-    let socket = tables.backend(backend).map(|entry| entry.endpoint::<A>(0));
+fn collides<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    backend: u32,
+    entry: &Backend,
+) -> bool {
+    let socket = entry.endpoint::<A>(0);
     // An instance may have had another id before.
     let same = |id: u32| {
-        id == backend
-            || socket.is_some() && tables.backend(id).map(|entry| entry.endpoint::<A>(0)) == socket
+        id == backend || tables.backend(id).is_some_and(|entry| entry.endpoint::<A>(0) == socket)
     };
     for index in 0..FRONTENDS_PER_FAMILY {
         let Some(sibling) = to.service.frontend::<A>(index) else { break };

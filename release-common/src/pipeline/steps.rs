@@ -28,9 +28,6 @@ pub fn count_step<A: Ip, T: FamilyTables<A>>(
     from: End,
     seen: Seen,
 ) {
-    if seen.data {
-        tables.segment(flow.backend().get(), seen.again);
-    }
     let (counter, change, kind) = match seen.step {
         Step::None | Step::Answer => return,
         Step::Spoke => {

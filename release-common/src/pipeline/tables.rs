@@ -96,6 +96,17 @@ pub enum Counter {
     ServerResets,
 }
 
+/// A packet, as its instance's counters take it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Traffic {
+    /// Its length (IP).
+    pub bytes: u32,
+    /// 1 if it is a segment with data of a measured flow, otherwise 0.
+    pub segments: u64,
+    /// Of those: 1 if it was sent before.
+    pub again: u64,
+}
+
 /// Histograms of an instance, as indices in [`crate::abi::Latency`].
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,14 +176,12 @@ pub trait Tables {
     fn count(&self, backend: u32, counter: Counter);
     /// Counts a step of an instance, and beside it another, or not.
     fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool);
-    /// Counts a segment with data of a measured flow, `again` if it was sent before.
-    fn segment(&self, backend: u32, again: bool);
     /// Counts how many nanoseconds an instance took.
     fn took(&self, backend: u32, what: Timed, nanoseconds: u64);
     /// Counts a new flow refused by a service.
     fn count_refusal(&self, service: u32, refusal: Refusal);
     /// Counts a packet of an instance.
-    fn traffic(&self, backend: u32, bytes: u32, now: u64);
+    fn traffic(&self, backend: u32, packet: Traffic, now: u64);
     /// Number of live flows of a service.
     fn live_flows(&self, service: u32) -> u64;
     /// Changes the number of live flows of a service and returns what it was before.

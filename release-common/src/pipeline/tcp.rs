@@ -168,14 +168,15 @@ fn tracked<A: Ip, T: FamilyTables<A>>(
 ) -> Decision {
     // A TTL used up means that the instance never sees the segment.
     let arrives = segment.ip.ttl > 1 || !FlowWord(flow.state().get()).routed();
-    if arrives && !segment.has(flag::SYN) {
-        let seen = look(tables, flow, End::Client, segment);
-        if matches!(seen.step, Step::Answer) {
-            return Decision::drop(Reason::ProbeAnswered);
-        }
-        count_step(tables, key, flow, End::Client, seen);
+    if !arrives || segment.has(flag::SYN) {
+        return to_flow(flow, Reason::Forwarded);
     }
-    to_flow(flow, Reason::Forwarded)
+    let seen = look(tables, flow, End::Client, segment);
+    if matches!(seen.step, Step::Answer) {
+        return Decision::drop(Reason::ProbeAnswered);
+    }
+    count_step(tables, key, flow, End::Client, seen);
+    to_flow(flow, Reason::Forwarded).of_segment(seen)
 }
 
 /// A packet of a handshake that does not complete it.

@@ -8,9 +8,9 @@
 //! Segments that fit are those inside the window the receiver offered (RFC 9293 §3.10.7.4), with an
 //! acknowledgement of something that was sent.
 
-use super::after;
 pub use super::step::{Seen, Step};
 use super::word::{End, FlowWord, Phase};
+use super::{after, later, same};
 use crate::abi::{Flow, Side};
 use crate::packet::{Headers, Ip, flag};
 use crate::shared::{Field, Shared};
@@ -28,42 +28,45 @@ const MAX_PACKET: u32 = 65_535;
 /// the same flow made progress.
 const ATTEMPTS: usize = 4;
 
-/// What a segment says, judged by the numbers of both ends.
+/// What a segment says, judged by the numbers of both ends: any of the constants. They are computed
+/// without branches, of which the verifier would follow each with all that comes later.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Facts {
-    /// A RST that the receiver accepts.
-    pub reset: bool,
-    /// A FIN at the end of everything the sender sent.
-    pub fin: bool,
-    /// Acknowledges the other end's FIN.
-    pub acks_fin: bool,
-    /// Carries data in the place of what was taken for the sender's FIN, or beyond.
-    pub beyond_fin: bool,
-    /// Valid, and no reset: its sender has a connection.
-    pub alive: bool,
-    /// Of those, with data.
-    pub data: bool,
-}
+pub struct Facts(u64);
 
 impl Facts {
-    const fn bits(self) -> u64 {
-        self.reset as u64
-            | (self.fin as u64) << 1
-            | (self.acks_fin as u64) << 2
-            | (self.beyond_fin as u64) << 3
-            | (self.alive as u64) << 4
-            | (self.data as u64) << 5
+    /// It fits the numbers of neither end.
+    pub const NONE: Self = Self(0);
+    /// A RST that the receiver accepts. Nothing else is said of one.
+    pub const RESET: Self = Self(1);
+    /// A FIN at the end of everything the sender sent.
+    pub const FIN: Self = Self(1 << 1);
+    /// Acknowledges the other end's FIN.
+    pub const ACKS_FIN: Self = Self(1 << 2);
+    /// Carries data in the place of what was taken for the sender's FIN, or beyond.
+    pub const BEYOND_FIN: Self = Self(1 << 3);
+    /// Valid, and no reset: its sender has a connection.
+    pub const ALIVE: Self = Self(1 << 4);
+    /// Of those, with data.
+    pub const DATA: Self = Self(1 << 5);
+
+    /// Whether one of `these` is among them.
+    #[inline(always)]
+    pub const fn has(self, these: Self) -> bool {
+        self.0 & these.0 != 0
     }
 
-    const fn from_bits(bits: u64) -> Self {
-        Self {
-            reset: bits & 1 != 0,
-            fin: bits & 2 != 0,
-            acks_fin: bits & 4 != 0,
-            beyond_fin: bits & 8 != 0,
-            alive: bits & 16 != 0,
-            data: bits & 32 != 0,
-        }
+    /// These and others.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// These but for some.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without(self, some: Self) -> Self {
+        Self(self.0 & !some.0)
     }
 }
 
@@ -76,29 +79,32 @@ impl FlowWord {
         if matches!(word.phase(), Phase::Dead) {
             return self;
         }
-        if facts.reset {
+        if facts.has(Facts::RESET) {
             return if word.is_live() { word.with_phase(Phase::ClosedRst) } else { word };
         }
-        if facts.beyond_fin {
+        if facts.has(Facts::BEYOND_FIN) {
             word = word.without_fin(from);
             if !word.is_live() {
                 word = word.with_phase(Phase::Live).with_restart();
             }
         }
         // A RST that the server's stack did not accept: it goes on talking.
-        if facts.alive && matches!(from, End::Server) && matches!(word.phase(), Phase::ClosedRst) {
+        if facts.has(Facts::ALIVE)
+            && matches!(from, End::Server)
+            && matches!(word.phase(), Phase::ClosedRst)
+        {
             word = word.with_phase(Phase::Live).with_restart();
         }
-        if facts.fin {
+        if facts.has(Facts::FIN) {
             word = word.with_fin_seen(from);
         }
-        if facts.acks_fin && word.is_live() {
+        if facts.has(Facts::ACKS_FIN) && word.is_live() {
             word = word.with_fin_acked(match from {
                 End::Client => End::Server,
                 End::Server => End::Client,
             });
         }
-        word.with_spoken(from, facts.data)
+        word.with_spoken(from, facts.has(Facts::DATA))
     }
 }
 
@@ -110,58 +116,38 @@ pub const fn judge<A: Ip>(
     me: &Side,
     peer: &Side,
     segment: &Headers<A>,
-) -> Option<Facts> {
+) -> Facts {
     let to = match from {
         End::Client => End::Server,
         End::Server => End::Client,
     };
     if segment.has(flag::RST) {
         let own_next = segment.seq == me.next || word.fin_seen(from) && segment.seq == me.fin;
-        return if own_next || segment.seq == peer.ack {
-            Some(Facts { reset: true, ..NOTHING })
-        } else {
-            None
-        };
+        return if own_next || segment.seq == peer.ack { Facts::RESET } else { Facts::NONE };
     }
-    let data_end = segment.seq.wrapping_add(segment.payload());
+    let payload = segment.payload();
+    let with_data = (payload as u64).wrapping_neg() >> 63;
+    let data_end = segment.seq.wrapping_add(payload);
     // One byte beyond the window: a probe of a closed window (RFC 9293 §3.8.6.1).
-    let in_window = !after(data_end, peer.edge.wrapping_add(1))
-        && !after(peer.ack.wrapping_sub(MAX_BEHIND), segment.seq);
+    let outside = later(data_end, peer.edge.wrapping_add(1))
+        | later(peer.ack.wrapping_sub(MAX_BEHIND), segment.seq);
     let sent = peer.next.wrapping_add(word.fin_seen(to) as u32);
-    let acks_sent =
-        !after(segment.ack, sent) && !after(sent.wrapping_sub(MAX_UNACKED), segment.ack);
-    if !in_window || !acks_sent || !segment.has(flag::ACK) {
-        return None;
-    }
-    Some(Facts {
-        reset: false,
-        // An ACK that overtook the FIN has counted it already. That of a fragmented segment stands
-        // in its last fragment, see [`extend`].
-        fin: segment.has(flag::FIN)
-            && !segment.is_first_fragment()
-            && !after(me.next, data_end.wrapping_add(1)),
-        acks_fin: word.fin_seen(to) && segment.ack == peer.fin,
-        beyond_fin: word.fin_seen(from)
-            && (after(segment.seq, me.fin)
-                || segment.payload() > 0 && after(data_end, me.fin.wrapping_sub(1))),
-        alive: true,
-        data: above_zero(segment.payload()),
-    })
-}
-
-const NOTHING: Facts = Facts {
-    reset: false,
-    fin: false,
-    acks_fin: false,
-    beyond_fin: false,
-    alive: false,
-    data: false,
-};
-
-/// Whether a length is more than 0, without a branch for the verifier to follow.
-#[inline(always)]
-const fn above_zero(length: u32) -> bool {
-    (length as u64).wrapping_neg() >> 63 == 1
+    let unsent = later(segment.ack, sent) | later(sent.wrapping_sub(MAX_UNACKED), segment.ack);
+    let alive = segment.has(flag::ACK) as u64 & !(outside | unsent);
+    // An ACK that overtook the FIN has counted it already. That of a fragmented segment stands in
+    // its last fragment, see [`extend`].
+    let fin = segment.has(flag::FIN) as u64
+        & !segment.is_first_fragment() as u64
+        & !later(me.next, data_end.wrapping_add(1));
+    let acks_fin = word.fin_seen(to) as u64 & same(segment.ack, peer.fin);
+    let beyond_fin = word.fin_seen(from) as u64
+        & (later(segment.seq, me.fin) | with_data & later(data_end, me.fin.wrapping_sub(1)));
+    let facts = Facts::ALIVE.0
+        | fin << Facts::FIN.0.trailing_zeros()
+        | acks_fin << Facts::ACKS_FIN.0.trailing_zeros()
+        | beyond_fin << Facts::BEYOND_FIN.0.trailing_zeros()
+        | with_data << Facts::DATA.0.trailing_zeros();
+    Facts(facts & alive.wrapping_neg())
 }
 
 /// What a server may have said whose packets do not pass here: everything that fits. The client's
@@ -189,9 +175,8 @@ pub fn observe<A: Ip>(
     };
     let me = mine.get();
     let peer = if word.one_way() { unseen_peer(&me, segment) } else { theirs.get() };
-    let facts = judge(word, from, &me, &peer, segment).unwrap_or(NOTHING);
-    let facts = Facts { data: facts.data & measures, ..facts };
-    let facts = Facts::from_bits(forget(facts.bits(), word.0));
+    let facts = Facts(forget(judge(word, from, &me, &peer, segment).0, word.0));
+    let facts = if measures { facts } else { facts.without(Facts::DATA) };
     if word.asked(from) {
         let answers = answers(word, from, &me, &peer, segment, facts);
         // Where another CPU was faster, this was not needed: something else came from this end.
@@ -202,20 +187,20 @@ pub fn observe<A: Ip>(
         }
     }
     // Packets that fit nothing keep no entry alive, and a client's none that is closed.
-    let counts = (facts.alive || facts.reset) && (word.is_live() || matches!(from, End::Server));
-    if counts {
-        flow.last_packet().set(now);
-    } else if facts == NOTHING {
+    let fits = facts.has(Facts::ALIVE.with(Facts::RESET));
+    if !fits {
         return Seen::nothing(Step::Unverified);
     }
-    if facts.alive && remember(&mine, me, word, from, segment, facts) {
+    if word.is_live() || matches!(from, End::Server) {
+        flow.last_packet().set(now);
+    }
+    if facts.has(Facts::ALIVE) && remember(&mine, me, word, from, segment, facts) {
         flow.last_data().set(now);
     }
-    let data = facts.data & word.measured();
+    let data = facts.has(Facts::DATA) & word.measured();
     let again = after(me.next, segment.seq);
     match change(flow, word, from, facts) {
         Step::Spoke if !measures => Seen::nothing(Step::None),
-        Step::None if !facts.alive && !facts.reset => Seen::nothing(Step::Unverified),
         step if !measures => Seen::nothing(step),
         step => Seen { step, data, again, asked_at: asked_at(word, from, &me) },
     }
@@ -250,7 +235,7 @@ const fn answers<A: Ip>(
     };
     let next = me.next.wrapping_add(word.fin_seen(from) as u32);
     let edge = segment.ack.wrapping_add((segment.window as u32) << word.scale(from));
-    facts.alive
+    facts.has(Facts::ALIVE)
         && word.step(from, facts).0 == word.revived().0
         && segment.payload() == 0
         && !segment.has(flag::FIN)
@@ -260,7 +245,8 @@ const fn answers<A: Ip>(
         && !after(edge, me.edge)
 }
 
-/// Stores what a valid segment says of its sender. Returns whether it carried new data.
+/// Stores what a valid segment says of its sender: what changes alone, since another CPU may have
+/// changed the rest. Returns whether it carried new data.
 #[inline(always)]
 fn remember<A: Ip>(
     mine: &Field<'_, Side>,
@@ -270,25 +256,21 @@ fn remember<A: Ip>(
     segment: &Headers<A>,
     facts: Facts,
 ) -> bool {
-    let mut new = me;
     let data_end = segment.seq.wrapping_add(segment.payload());
     let new_data = after(data_end, me.next);
     if new_data {
-        new.next = data_end;
+        mine.next().set(data_end);
     }
     if after(segment.ack, me.ack) {
-        new.ack = segment.ack;
+        mine.ack().set(segment.ack);
     }
     let edge = segment.ack.wrapping_add(u32::from(segment.window) << word.scale(from));
     if after(edge, me.edge) {
-        new.edge = edge;
+        mine.edge().set(edge);
     }
     // A FIN in sequence replaces an earlier one that was not: that one may have been forged.
-    if facts.fin && (!word.fin_seen(from) || segment.seq == me.next) {
-        new.fin = data_end.wrapping_add(1);
-    }
-    if new != me {
-        mine.set(new);
+    if facts.has(Facts::FIN) && (!word.fin_seen(from) || segment.seq == me.next) {
+        mine.fin().set(data_end.wrapping_add(1));
     }
     new_data && segment.payload() > 0
 }
@@ -315,7 +297,7 @@ pub fn extend(flow: Shared<'_, Flow>, from: End, end: u32, fin: bool) {
     }
     mine.set(side);
     if new_fin {
-        update(flow, word, |word| word.step(from, Facts { fin: true, ..NOTHING }));
+        update(flow, word, |word| word.step(from, Facts::FIN));
     }
 }
 

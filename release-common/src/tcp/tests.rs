@@ -11,32 +11,84 @@ use std::vec::Vec;
 use bytemuck::Zeroable;
 use proptest::prelude::*;
 
-use super::lifecycle::{Facts, Step, observe};
+use super::after;
+use super::lifecycle::{Facts, Step, judge, observe};
 use super::word::{EmbryoPhase, EmbryoWord, End, FlowWord, Phase};
 use crate::abi::{Be16, Be32, Flow, IPPROTO_TCP, Side};
 use crate::packet::{Fragment, Headers, IpHeader, flag};
 use crate::shared::Shared;
 
+fn end() -> impl Strategy<Value = End> {
+    any::<bool>().prop_map(|server| if server { End::Server } else { End::Client })
+}
+
+/// What `judge` can return: a RST is nothing else, everything else is alive.
 fn facts() -> impl Strategy<Value = (End, Facts)> {
-    (any::<bool>(), any::<[bool; 6]>()).prop_map(
-        |(server, [reset, fin, acks_fin, beyond, alive, data])| {
-            let end = if server { End::Server } else { End::Client };
-            // What `judge` can return: a RST is nothing else, everything else is alive.
-            let facts = if reset {
-                Facts { reset, ..Facts::default() }
-            } else {
-                Facts {
-                    reset,
-                    fin,
-                    acks_fin,
-                    beyond_fin: beyond,
-                    alive: alive || fin || acks_fin || data,
-                    data,
-                }
-            };
-            (end, facts)
-        },
-    )
+    const OTHERS: &[Facts] = &[Facts::FIN, Facts::ACKS_FIN, Facts::BEYOND_FIN, Facts::DATA];
+    let others = prop::collection::vec(prop::sample::select(OTHERS), 0..5)
+        .prop_map(|others| others.into_iter().fold(Facts::ALIVE, Facts::with));
+    (end(), prop_oneof![Just(Facts::RESET), others])
+}
+
+/// Distances at which conditions change.
+const NEAR: &[u32] = &[0, 1 << 16, 1 << 24, 1 << 30, 1 << 31, u32::MAX];
+
+/// Numbers close to each other, and to where they begin again.
+fn number() -> impl Strategy<Value = u32> {
+    let near = prop::sample::select(NEAR);
+    (near, -3..4_i32).prop_map(|(near, by)| near.wrapping_add_signed(by))
+}
+
+fn side() -> impl Strategy<Value = Side> {
+    [number(), number(), number(), number()].prop_map(|[next, ack, edge, fin]| Side {
+        next,
+        ack,
+        edge,
+        fin,
+    })
+}
+
+/// [`judge`] as one would write it down.
+fn judged(
+    word: FlowWord,
+    (from, to): (End, End),
+    (me, peer): (&Side, &Side),
+    segment: &Headers<Be32>,
+) -> Facts {
+    if segment.has(flag::RST) {
+        let own_next = segment.seq == me.next || word.fin_seen(from) && segment.seq == me.fin;
+        return if own_next || segment.seq == peer.ack { Facts::RESET } else { Facts::NONE };
+    }
+    let data = segment.payload() > 0;
+    let data_end = segment.seq.wrapping_add(segment.payload());
+    let in_window = !after(data_end, peer.edge.wrapping_add(1))
+        && !after(peer.ack.wrapping_sub(1 << 24), segment.seq);
+    let sent = peer.next.wrapping_add(u32::from(word.fin_seen(to)));
+    let acks_sent = !after(segment.ack, sent) && !after(sent.wrapping_sub(1 << 30), segment.ack);
+    if !in_window || !acks_sent || !segment.has(flag::ACK) {
+        return Facts::NONE;
+    }
+    let mut facts = Facts::ALIVE;
+    for (fact, holds) in [
+        (
+            Facts::FIN,
+            segment.has(flag::FIN)
+                && !segment.is_first_fragment()
+                && !after(me.next, data_end.wrapping_add(1)),
+        ),
+        (Facts::ACKS_FIN, word.fin_seen(to) && segment.ack == peer.fin),
+        (
+            Facts::BEYOND_FIN,
+            word.fin_seen(from)
+                && (after(segment.seq, me.fin) || data && after(data_end, me.fin.wrapping_sub(1))),
+        ),
+        (Facts::DATA, data),
+    ] {
+        if holds {
+            facts = facts.with(fact);
+        }
+    }
+    facts
 }
 
 proptest! {
@@ -73,11 +125,30 @@ proptest! {
                 prop_assert!(next.fin_acked(End::Client) && next.fin_acked(End::Server));
             }
             // The same segment again changes nothing but a re-opening that it is itself.
-            if !facts.beyond_fin && !facts.reset {
+            if !facts.has(Facts::BEYOND_FIN.with(Facts::RESET)) {
                 prop_assert_eq!(Step::between(next, next.step(from, facts)), Step::None);
             }
             word = next;
         }
+    }
+
+    /// What is computed without branches is what the rules say.
+    #[test]
+    fn judges_by_the_rules(
+        from in end(), sides in (side(), side()), fins: [bool; 2], seq in number(), ack in number(),
+        flags: u8, payload in 0..3_u32, first_fragment: bool,
+    ) {
+        let to = if matches!(from, End::Client) { End::Server } else { End::Client };
+        let word = fins.into_iter().zip([from, to]).filter(|(seen, _)| *seen);
+        let word = word.fold(FlowWord::live(1, 0, 0), |word, (_, end)| word.with_fin_seen(end));
+        let mut segment = segment(flags, seq, ack);
+        segment.ip.len += payload;
+        if first_fragment {
+            segment.ip.fragment = Fragment::First;
+        }
+        let (me, peer) = (&sides.0, &sides.1);
+        let want = judged(word, (from, to), (me, peer), &segment);
+        prop_assert_eq!(judge(word, from, me, peer, &segment), want);
     }
 
     /// Nothing brings a dead word back.
@@ -93,7 +164,7 @@ proptest! {
     fn one_end_alone_does_not_close(steps in prop::collection::vec(facts(), 0..60)) {
         let mut word = FlowWord::live(1, 0, 0);
         for (_, facts) in steps {
-            word = word.step(End::Client, Facts { reset: false, ..facts });
+            word = word.step(End::Client, facts.without(Facts::RESET));
             prop_assert!(word.is_live());
         }
     }

@@ -8,7 +8,7 @@ use release_common::abi::{
     FrontendRef, QuicKey, Service, Session, SessionKey, SnatKey, SnatOwner, Split,
 };
 use release_common::pipeline::{
-    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed,
+    Counter, FamilyTables, Hop, Insert, InsertError, Refusal, Route, Tables, Timed, Traffic,
 };
 use release_common::placement::FlowHash;
 use release_common::shared::Shared;
@@ -90,10 +90,9 @@ impl Tables for Hooked<'_> {
         fn insert_session(&self, key: &SessionKey, session: &Session) -> Result<(), InsertError>;
         fn count(&self, backend: u32, counter: Counter);
         fn count_both(&self, backend: u32, counter: Counter, beside: Counter, counts: bool);
-        fn segment(&self, backend: u32, again: bool);
         fn took(&self, backend: u32, what: Timed, nanoseconds: u64);
         fn count_refusal(&self, service: u32, refusal: Refusal);
-        fn traffic(&self, backend: u32, bytes: u32, now: u64);
+        fn traffic(&self, backend: u32, packet: Traffic, now: u64);
         fn live_flows(&self, service: u32) -> u64;
         fn add_live_flows(&self, service: u32, change: i64) -> u64;
         fn within_rate(&self, service: u32, interval: u32, burst: u32) -> bool;

@@ -13,7 +13,7 @@ use release_common::abi::{
 use release_common::packet::{Ip, SliceFrame, link};
 use release_common::pipeline::{
     Counter, FamilyTables, Hop, Insert, InsertError, Outcome, Refusal, Roads, Route, Tables, Timed,
-    process, process_egress,
+    Traffic, process, process_egress,
 };
 use release_common::placement::FlowHash;
 use release_common::reason::Reason;
@@ -374,12 +374,6 @@ impl Tables for ModelTables {
         fields[counter as usize] += 1;
         fields[beside as usize] += u64::from(counts);
     }
-    fn segment(&self, backend: u32, again: bool) {
-        let mut counters = self.counters.borrow_mut();
-        let counters = counters.entry(backend).or_default();
-        counters.segments += 1;
-        counters.retransmits += u64::from(again);
-    }
     fn took(&self, backend: u32, what: Timed, nanoseconds: u64) {
         self.took.borrow_mut().entry((backend, what as usize)).or_default().push(nanoseconds);
     }
@@ -388,11 +382,13 @@ impl Tables for ModelTables {
         let fields: &mut [u64; ServiceCounters::FIELDS] = bytemuck::cast_mut(&mut *refusals);
         fields[refusal as usize] += 1;
     }
-    fn traffic(&self, backend: u32, bytes: u32, now: u64) {
+    fn traffic(&self, backend: u32, packet: Traffic, now: u64) {
         let mut counters = self.counters.borrow_mut();
         let counters = counters.entry(backend).or_default();
         counters.packets += 1;
-        counters.bytes += u64::from(bytes);
+        counters.bytes += u64::from(packet.bytes);
+        counters.segments += packet.segments;
+        counters.retransmits += packet.again;
         counters.last_packet = now;
     }
     fn live_flows(&self, _service: u32) -> u64 {
