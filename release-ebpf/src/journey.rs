@@ -16,7 +16,7 @@ use crate::maps::{self, FamilyMaps};
 use crate::tables::{KernelTables, Run};
 use crate::work::Work;
 
-/// Entry point: the first stage of IPv4; that of IPv6 is a program of its own.
+/// Entry point, and all of the journey for nearly every packet.
 #[inline(always)]
 pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     if R::LOOKS_ONLY {
@@ -24,23 +24,15 @@ pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     }
     let outcome = match packet::link(&XdpFrame::new(ctx.ctx)) {
         Ok(link) if link.ethertype == Be32::ETHERTYPE => return begin::<Be32, R>(ctx, link),
-        Ok(link) if link.ethertype == Addr6::ETHERTYPE => go_on::<Addr6, R>(ctx, 0),
+        Ok(link) if link.ethertype == Addr6::ETHERTYPE => return begin::<Addr6, R>(ctx, link),
         Ok(_) => Outcome::pass(Reason::NotIp),
         Err(reason) => Outcome::pass(reason),
     };
     verdict::<R>(ctx, outcome)
 }
 
-/// First stage of IPv6.
-#[inline(always)]
-pub fn first6<R: Run>(ctx: &XdpContext) -> u32 {
-    match packet::link(&XdpFrame::new(ctx.ctx)) {
-        Ok(link) => begin::<Addr6, R>(ctx, link),
-        Err(reason) => verdict::<R>(ctx, Outcome::pass(reason)),
-    }
-}
-
-/// First stage of family `A`, and the last of nearly all packets from clients.
+/// First stage of family `A`, and the second of replies in IPv4: with that of IPv6 the stack would not
+/// hold all.
 #[inline(always)]
 fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
@@ -49,7 +41,10 @@ fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
         Ok(headers) => headers,
         Err(reason) => return verdict::<R>(ctx, Outcome::pass(reason)),
     };
-    let next = first(&frame, &tables, &headers);
+    let mut next = first(&frame, &tables, &headers);
+    if A::VERSION == 4 && matches!(next.stage, Stage::Reply) {
+        next = reply_stage(&frame, &tables, &headers);
+    }
     if let Some(outcome) = at_once(&mut frame, &tables, &headers, &next) {
         return verdict::<R>(ctx, outcome);
     }
@@ -58,8 +53,7 @@ fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
     decided::<A, R>(ctx, &work, next)
 }
 
-/// What becomes of a packet that no other program is needed for. In IPv6 doing together with deciding
-/// would be more than the verifier follows (533,088 instructions), and more than the stack holds.
+/// What becomes of a packet that no other program is needed for.
 #[inline(always)]
 fn at_once<A: FamilyMaps, R: Run>(
     frame: &mut XdpFrame,
@@ -71,21 +65,8 @@ fn at_once<A: FamilyMaps, R: Run>(
         return None;
     }
     match next.decision.at_once() {
-        None if A::VERSION == 4 => act_at_once(frame, tables, headers, &next.decision),
+        None => act_at_once(frame, tables, headers, &next.decision),
         outcome => outcome,
-    }
-}
-
-/// Stage [`Stage::Reply`] of family `A`, and the last of nearly all packets from instances.
-#[inline(always)]
-pub fn reply<A: FamilyMaps, R: Run>(ctx: &XdpContext) -> u32 {
-    let Some(work) = Work::<A>::of::<R>() else { return lost::<R>(ctx) };
-    let mut frame = XdpFrame::new(ctx.ctx);
-    let tables = KernelTables::<R>::new(ctx.ctx);
-    let next = reply_stage(&frame, &tables, work.headers());
-    match at_once(&mut frame, &tables, work.headers(), &next) {
-        Some(outcome) => verdict::<R>(ctx, outcome),
-        None => decided::<A, R>(ctx, &work, next),
     }
 }
 

@@ -38,18 +38,14 @@ use crate::tables::{Explaining, Ingress};
 
 /// Declares the programs of a journey: an entry point, and one program for each stage and family.
 macro_rules! journey {
-    ($run:ty: $entry:ident, $first6:ident; $($family:ty: $tcp:ident, $udp:ident, $place:ident,
+    ($run:ty: $entry:ident; $($family:ty: $tcp:ident, $udp:ident, $place:ident,
         $siblings:ident, $reply:ident, $answer:ident, $adopt:ident, $icmp:ident, $fragment:ident,
         $act:ident;)+) => {
         /// Entry point.
         #[xdp(frags)]
+        #[inline(always)]
         pub fn $entry(ctx: XdpContext) -> u32 {
             journey::enter::<$run>(&ctx)
-        }
-        /// Where IPv6 begins.
-        #[xdp(frags)]
-        pub fn $first6(ctx: XdpContext) -> u32 {
-            journey::first6::<$run>(&ctx)
         }
         $(
             /// See [`release_common::pipeline::Stage::Tcp`].
@@ -92,7 +88,7 @@ macro_rules! journey {
             #[xdp(frags)]
             #[inline(always)]
             pub fn $reply(ctx: XdpContext) -> u32 {
-                journey::reply::<$family, $run>(&ctx)
+                journey::stage!($family, $run, &ctx, pipeline::reply_stage)
             }
             /// See [`release_common::pipeline::Stage::Icmp`].
             #[xdp(frags)]
@@ -116,12 +112,12 @@ macro_rules! journey {
     };
 }
 
-journey!(Ingress: release_xdp, xdp6_first;
+journey!(Ingress: release_xdp;
     Be32: xdp4_tcp, xdp4_udp, xdp4_place,
         xdp4_siblings, xdp4_reply, xdp4_answer, xdp4_adopt, xdp4_icmp, xdp4_fragment, xdp4_act;
     Addr6: xdp6_tcp, xdp6_udp, xdp6_place,
         xdp6_siblings, xdp6_reply, xdp6_answer, xdp6_adopt, xdp6_icmp, xdp6_fragment, xdp6_act;);
-journey!(Explaining: release_explain, explain6_first;
+journey!(Explaining: release_explain;
     Be32: explain4_tcp, explain4_udp, explain4_place,
         explain4_siblings, explain4_reply, explain4_answer, explain4_adopt, explain4_icmp, explain4_fragment, explain4_act;
     Addr6: explain6_tcp, explain6_udp, explain6_place,

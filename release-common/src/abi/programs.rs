@@ -32,12 +32,10 @@ pub struct Meta {
 
 /// The kernel programs that others go on in, and their places in `PROGRAMS` and `TC_PROGRAMS`.
 pub mod stages {
-    /// Names of the stages of [`crate::pipeline::Stage`] by number, as they stand in program names;
-    /// the last stage is to do what was decided.
-    pub const NAMES: [&str; 11] = [
-        "first", "tcp", "udp", "place", "siblings", "reply", "answer", "adopt", "icmp", "fragment",
-        "act",
-    ];
+    /// Names of the stages of [`crate::pipeline::Stage`] from number 1 on, as they stand in program
+    /// names; the last stage is to do what was decided.
+    pub const NAMES: [&str; 10] =
+        ["tcp", "udp", "place", "siblings", "reply", "answer", "adopt", "icmp", "fragment", "act"];
     /// Number of the stage that does what was decided.
     pub const ACT: u32 = 10;
     /// Number of places for one family and kind of run.
@@ -49,10 +47,10 @@ pub mod stages {
     /// Places in `PROGRAMS`.
     pub const PLACES: u32 = 2 * 2 * COUNT;
 
-    /// Place of a stage; `run` is 0 for what came in, 1 for explaining; `family` is the
+    /// Place of a stage, whose number is at least 1; `run` is 0 for what came in, 1 for explaining; `family` is the
     /// [`super::Address::INDEX`]. In `TC_PROGRAMS`, `run` is 0.
     pub const fn place(run: u32, family: usize, stage: u32) -> u32 {
-        (run * 2 + family as u32) * COUNT + stage
+        (run * 2 + family as u32) * COUNT + stage - 1
     }
 }
 

@@ -223,11 +223,7 @@ fn link_stages(ebpf: &mut Ebpf, bpffs: &Path) -> Result<(), KernelError> {
     let mut places = Vec::new();
     for (run, prefix) in (0..).zip(stages::RUNS) {
         for (family, version) in [4, 6].into_iter().enumerate() {
-            for (stage, name) in (0..).zip(stages::NAMES) {
-                // That of IPv4 is in the entry point.
-                if (stage, version) == (0, 4) {
-                    continue;
-                }
+            for (stage, name) in (1..).zip(stages::NAMES) {
                 let place = stages::place(run, family, stage);
                 places.push(("PROGRAMS", place, format!("{prefix}{version}_{name}")));
                 if run == 0 && stages::TC.contains(&name) {
