@@ -67,7 +67,7 @@ enum Command {
     ///
     /// Prints each figure with its ratio, target and whether it is met. The full run, some twenty
     /// minutes, writes `docs/benchmarks.md`, its plots and `docs/benchmarks/last.json`; the quick
-    /// one only prints. nginx, haproxy, wrk, hey and iperf3 are Debian's packages, kept in the
+    /// one only prints. nginx, haproxy, wrk and iperf3 are Debian's packages, kept in the
     /// target folder under `bench-cache`, unpacked and not installed.
     Bench(bench::Args),
     /// Set an example of `examples/` up in network namespaces, and give you a shell there (needs root)

@@ -1,11 +1,17 @@
 //! Ring buffers the kernel programs write to, as asynchronous streams.
 
 use std::io;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use aya_log::EbpfLogger;
 use release_common::abi::Event;
 use tokio::io::unix::AsyncFd;
+use tokio::time::sleep;
+
+/// Events that come so soon after others are read together with them. The kernel wakes the reader of a
+/// ring buffer for each event that finds it read to its end: under load that costs more than the events.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// Events of the packet path. One reader at a time.
 pub struct EventRing(pub(super) RingBuf<MapData>);
@@ -28,6 +34,7 @@ impl EventRing {
                 }
             }
             guard.clear_ready();
+            sleep(TOGETHER).await;
         }
     }
 }

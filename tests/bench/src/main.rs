@@ -5,6 +5,7 @@
 
 mod control;
 mod end_to_end;
+mod interrupt;
 mod machine;
 mod packet;
 mod report;
@@ -68,6 +69,11 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // What fails once it was asked to stop fails because of that: its processes were asked, too.
+        Err(_) if interrupt::asked() => {
+            say("stopped, everything is taken down");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -82,6 +88,7 @@ fn run(args: &Args) -> Result<bool> {
     let machine = Machine::here(args.quick)?;
     say(&format!("{}, {}, commit {}", machine.hardware(), machine.software(), machine.commit));
 
+    interrupt::expect()?;
     let scope = Scope { quick: args.quick };
     let mut all = Measured::default();
     let sections: [(Section, Measure); 4] = [

@@ -17,17 +17,15 @@ use crate::{
 };
 
 /// Packages and what they are for. nftables is installed by set-up: the tests use it as well.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("haproxy", "a balancer to compare with"),
     ("nginx", "another"),
     ("libnginx-mod-stream", "its part that balances TCP"),
-    ("wrk", "keep-alive requests, and their latency"),
-    ("hey", "requests on new connections"),
+    ("wrk", "requests and connections, and their latency"),
     ("iperf3", "throughput"),
 ];
 /// The programs, as they lie in the packages.
-const PROGRAMS: [&str; 5] =
-    ["usr/sbin/haproxy", "usr/sbin/nginx", "usr/bin/wrk", "usr/bin/hey", "usr/bin/iperf3"];
+const PROGRAMS: [&str; 4] = ["usr/sbin/haproxy", "usr/sbin/nginx", "usr/bin/wrk", "usr/bin/iperf3"];
 
 /// The peers.
 #[derive(Debug)]

@@ -43,6 +43,7 @@ pub fn measure(
     let (mut added, mut taken, mut by_command) = (Vec::new(), Vec::new(), Vec::new());
     let mut names = Vec::new();
     for round in 0..rounds as u32 {
+        crate::interrupt::check()?;
         let addr = bed::instance(FIRST + 2 * round);
         let request = RegisterRequest {
             service: service.name.clone(),

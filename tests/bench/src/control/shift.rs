@@ -48,6 +48,7 @@ impl Shifts<'_> {
             .map(|(_, port)| bed::service_at(self.maps, *port))
             .collect::<Result<_>>()?;
         for _ in 0..self.rounds {
+            crate::interrupt::check()?;
             for (((name, _), &number), times) in services.iter().zip(&numbers).zip(&mut all) {
                 let (in_force, took) = api::shift(self.api, name, [0, 100])?;
                 ensure!(in_force.changed, "{name}: nothing was shifted");

@@ -69,6 +69,7 @@ pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Re
     let flows = pin(bpffs, "FLOWS4")?;
     let count = u64::from(numbers.end - numbers.start);
     for start in numbers.clone().step_by(BATCH as usize) {
+        crate::interrupt::check()?;
         let end = (start + BATCH).min(numbers.end);
         let keys: Vec<FlowKey<Be32>> = (start..end).map(key).collect();
         let flow = |number: u32| Flow {
@@ -99,6 +100,7 @@ pub fn clear(bpffs: &Path, owner: Owner, numbers: Range<u32>) -> Result<()> {
     let flows = pin(bpffs, "FLOWS4")?;
     let count = u64::from(numbers.end - numbers.start);
     for start in numbers.clone().step_by(BATCH as usize) {
+        crate::interrupt::check()?;
         let keys: Vec<FlowKey<Be32>> = (start..(start + BATCH).min(numbers.end)).map(key).collect();
         batch::<_, Flow>(BPF_MAP_DELETE_BATCH, &flows, &keys, &[])?;
     }

@@ -30,6 +30,7 @@ pub fn measure(topology: &Topology, api: &Api, rounds: usize) -> Result<Vec<Row>
     let query = TargetQuery { service: SERVICE.to_owned(), target: "v1".to_owned() };
     let mut beyond = Vec::new();
     for round in 0..rounds as u32 {
+        crate::interrupt::check()?;
         let held = topology.hold()?;
         ensure!(held.first.version == "v1", "a connection to {}", held.first.version);
         api::shift(api, SERVICE, [0, 100])?;

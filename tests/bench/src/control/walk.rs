@@ -19,6 +19,7 @@ pub fn times(topology: &Topology, owner: Owner, flows: u64, rounds: usize) -> Re
     let (maps, programs) = (Maps::open(bpffs)?, Programs::open(bpffs)?);
     let mut times = Vec::new();
     for _ in 0..rounds {
+        crate::interrupt::check()?;
         let now = programs.jiffies()?;
         let begun = own_cpu()?;
         let walk = Walk::take(&maps, now)?;

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::row::Measured;
-use crate::{Scope, say};
+use crate::{Scope, interrupt, say};
 use bed::Bed;
 use client::{Kind, Run};
 use peer::Peer;
@@ -69,6 +69,7 @@ pub fn measure(scope: Scope) -> Result<Measured> {
     }
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); beds.len()];
     for number in 0..scope.rounds() {
+        interrupt::check()?;
         say(&format!("end to end: round {} of {}", number + 1, scope.rounds()));
         for turn in 0..beds.len() {
             // Each is once the first, and follows another one each time it is not.

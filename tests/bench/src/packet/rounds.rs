@@ -5,8 +5,8 @@ use release_tests::driver::{Driven, Driver, Packets, Reference};
 
 use super::case::{Case, TX};
 use super::rig::Rig;
-use crate::Scope;
 use crate::row::{Measured, Row, Section, Stats, Target};
+use crate::{Scope, interrupt};
 
 /// What is measured, and with what.
 pub struct Rounds {
@@ -55,6 +55,7 @@ impl Rounds {
     pub fn take(&mut self, cases: &mut [Case]) -> Result<Times> {
         let mut times = Times { cases: vec![Vec::new(); cases.len()], ..Times::default() };
         for _ in 0..self.scope.rounds() {
+            interrupt::check()?;
             let frame = &self.reference.frame;
             times.floor.push(ns(&self.driver.alone(Reference::Floor, frame, self.times)?));
             times.drive.push(self.refer(Reference::Floor)?);
@@ -116,6 +117,7 @@ impl Rounds {
         self.driver.know(packets)?;
         let mut times = Vec::new();
         for _ in 0..self.scope.rounds() {
+            interrupt::check()?;
             let floor = self.refer(Reference::Floor)?;
             self.driver.measure(Reference::Lookup)?;
             let driven = self.driver.run(packets, self.times)?;

@@ -59,6 +59,7 @@ pub fn measure(size: Size, rounds: usize) -> Result<Vec<Row>> {
     let api = Api::new(&topology.lb)?;
     let mut reloads = Vec::new();
     for _ in 0..rounds {
+        crate::interrupt::check()?;
         let (reloaded, took) = timed(|| api.ask(|client| client.reload()))?;
         ensure!(reloaded.changes.is_empty(), "{:?}", reloaded.changes);
         reloads.push(took);
@@ -74,6 +75,7 @@ pub fn measure(size: Size, rounds: usize) -> Result<Vec<Row>> {
 fn check(lb: &Balancer, size: Size, rounds: usize, of: &str) -> Result<Vec<Row>> {
     let mut times = Vec::new();
     for _ in 0..rounds {
+        crate::interrupt::check()?;
         let (report, took) = timed(|| lb.releasectl_json(&["check"]))?;
         let (valid, services) = (&report["valid"], &report["services"]);
         ensure!(*valid == true && *services == size.services, "check: {valid}, {services}");
