@@ -143,7 +143,8 @@ impl Balancer {
     /// `releasectl detach`, but a hanging one must not keep the rest from being cleaned up.
     fn detach_in_time(&self) -> Result<()> {
         let mut command = self.releasectl_command(&["detach"])?;
-        let process = Process::spawn("releasectl detach", command.stdin(Stdio::null()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let process = Process::spawn("releasectl detach", &mut command)?;
         match process.wait(DETACH)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("releasectl detach ended with {status}"),

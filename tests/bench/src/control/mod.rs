@@ -85,6 +85,7 @@ impl<'a> Bed<'a> {
         measured.rows.extend(verdict::measure(self.topology, &self.api, rounds)?);
         say("control path: shifts against ring size");
         let few = self.few(base)?;
+        measured.rows.extend(shift::references(self.topology, rounds)?);
         self.against_rings(measured)?;
         say("control path: instances");
         let [.., last] = &few[..] else { return Ok(()) };

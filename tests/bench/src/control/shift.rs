@@ -2,6 +2,7 @@
 //! flows and of services.
 
 use anyhow::{Result, ensure};
+use release_tests::command;
 use release_tests::topology::Topology;
 use release_user::kernel::Maps;
 
@@ -11,6 +12,8 @@ use crate::row::{Curve, Figure, Row, Section, Target};
 
 /// From command to in force, in milliseconds.
 const BOUND: f64 = 15.0;
+/// `MEMBARRIER_CMD_GLOBAL` (include/uapi/linux/membarrier.h, Linux 4.3).
+const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
 /// What is flat: no more than noise of the grace period, which is nearly all of it.
 const FLAT: f64 = 1.25;
 
@@ -63,6 +66,33 @@ impl Shifts<'_> {
         }
         Ok(all)
     }
+}
+
+/// What a shift is made of: the kernel's grace period, and a process that does nothing.
+///
+/// # Errors
+/// Either cannot be had.
+pub fn references(topology: &Topology, rounds: usize) -> Result<[Row; 2]> {
+    let (mut graces, mut processes) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        crate::interrupt::check()?;
+        // SAFETY: no pointers. The call waits for a grace period of RCU (membarrier(2)).
+        let waited = || unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+        let (done, took) = api::timed(|| Ok(waited()))?;
+        ensure!(done == 0, "membarrier: {}", std::io::Error::last_os_error());
+        graces.push(took);
+        let mut command = topology.lb.releasectl_command(&["--version"])?;
+        let (output, took) = api::timed(|| command::output(&mut command))?;
+        ensure!(output.status.success(), "releasectl --version: {}", output.status);
+        processes.push(took);
+    }
+    let row = |id: &str, what: &str, times: &[f64]| {
+        Row::new(Section::ControlPath, &format!("control.shift.{id}"), what, "ms", times)
+    };
+    Ok([
+        row("grace", "a grace period of this kernel by itself, which a shift waits for", &graces),
+        row("process", "`releasectl --version`: a command that asks nobody", &processes),
+    ])
 }
 
 impl Times {

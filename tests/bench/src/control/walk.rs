@@ -30,11 +30,11 @@ pub fn times(topology: &Topology, owner: Owner, flows: u64, rounds: usize) -> Re
     Ok(times)
 }
 
-/// Bytes of kernel memory for each entry of a table.
+/// Bytes of kernel memory for each entry of a table; what the table has once is less than one.
 ///
 /// # Errors
 /// There is no such table.
 pub fn bytes_per_entry(bpffs: &Path, name: &str) -> Result<f64> {
     let capacity = Maps::open(bpffs)?.info(name)?.capacity;
-    Ok(pinned_memlock(bpffs, name)? as f64 / f64::from(capacity))
+    Ok((pinned_memlock(bpffs, name)? as f64 / f64::from(capacity)).floor())
 }
