@@ -16,7 +16,7 @@ use crate::maps::{self, FamilyMaps};
 use crate::tables::{KernelTables, Run};
 use crate::work::Work;
 
-/// Entry point, and all of the journey for nearly every packet.
+/// Entry point, and all of the journey for nearly every packet of IPv4.
 #[inline(always)]
 pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     if R::LOOKS_ONLY {
@@ -31,8 +31,7 @@ pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     verdict::<R>(ctx, outcome)
 }
 
-/// First stage of family `A`, and the second of replies in IPv4: with that of IPv6 the stack would not
-/// hold all.
+/// First stage of family `A`, and that of replies in IPv4.
 #[inline(always)]
 fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
@@ -53,7 +52,8 @@ fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
     decided::<A, R>(ctx, &work, next)
 }
 
-/// What becomes of a packet that no other program is needed for.
+/// What becomes of a packet that no other program is needed for. In IPv6, doing together with deciding
+/// would be more than the stack holds, as Linux 6.1 counts it.
 #[inline(always)]
 fn at_once<A: FamilyMaps, R: Run>(
     frame: &mut XdpFrame,
@@ -65,7 +65,7 @@ fn at_once<A: FamilyMaps, R: Run>(
         return None;
     }
     match next.decision.at_once() {
-        None => act_at_once(frame, tables, headers, &next.decision),
+        None if A::VERSION == 4 => act_at_once(frame, tables, headers, &next.decision),
         outcome => outcome,
     }
 }

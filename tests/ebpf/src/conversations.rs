@@ -169,9 +169,9 @@ impl Frame {
     }
 }
 
-/// The frame, if it is a segment as those here.
+/// The frame, if it is a segment as those here. It is there for as long as the program runs.
 #[inline(always)]
-fn frame(ctx: &XdpContext) -> Option<&mut Frame> {
+fn frame(ctx: XdpContext) -> Option<&'static mut Frame> {
     let start = ctx.data();
     if start + size_of::<Frame>() > ctx.data_end() {
         return None;
@@ -235,7 +235,7 @@ pub fn generate(ctx: XdpContext) -> u32 {
 /// The servers' end.
 #[xdp]
 pub fn server(ctx: XdpContext) -> u32 {
-    let Some(frame) = frame(&ctx).filter(|frame| is_client(frame.source)) else {
+    let Some(frame) = frame(ctx).filter(|frame| is_client(frame.source)) else {
         return xdp_action::XDP_PASS;
     };
     match frame.flags {
@@ -256,7 +256,7 @@ pub fn server(ctx: XdpContext) -> u32 {
 /// The clients' end.
 #[xdp]
 pub fn client(ctx: XdpContext) -> u32 {
-    let Some(frame) = frame(&ctx).filter(|frame| is_client(frame.destination)) else {
+    let Some(frame) = frame(ctx).filter(|frame| is_client(frame.destination)) else {
         return xdp_action::XDP_PASS;
     };
     if frame.flags == SYN | ACK {
