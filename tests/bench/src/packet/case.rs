@@ -1,5 +1,6 @@
 //! One thing to measure, and whether what was measured is that.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
@@ -97,7 +98,7 @@ impl Case {
             driver.set_seq(seq);
         }
         rig.renew()?;
-        let before = rig.counted(self.reason)?;
+        let before = rig.counted()?;
         let driven = driver.run(&self.packets, self.times)?;
         if self.forgets {
             rig.forget(&self.packets)?;
@@ -108,14 +109,11 @@ impl Case {
             frame[38..42].copy_from_slice(&driven.seq.to_be_bytes());
         }
         ensure!(driven.action == self.action, "action {} of {}", driven.action, self.action);
-        let after = rig.counted(self.reason)?;
+        let after = rig.counted()?;
         let times = u64::from(self.times);
-        ensure!(
-            after.0 - before.0 == times,
-            "{} of {times} packets were {:?}",
-            after.0 - before.0,
-            self.reason
-        );
+        let counted = after.since(&before);
+        let wanted = BTreeMap::from([(format!("{:?}", self.reason), times)]);
+        ensure!(counted == wanted, "{counted:?}, not {wanted:?}");
         let end = match self.to {
             To::Nowhere => {
                 ensure!(frame == driven.frame, "the frame was changed");
@@ -135,7 +133,7 @@ impl Case {
                 to
             }
         };
-        let counted = after.1 - before.1;
+        let counted = after.packets - before.packets;
         ensure!(matches!(self.to, To::Among(_)) || counted == times, "{counted} packets counted");
         let (source, destination) = ends(&frame).context("no ends")?;
         let between = if self.packets.reply { (end, destination) } else { (source, end) };

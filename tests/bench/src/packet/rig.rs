@@ -1,5 +1,6 @@
 //! The programs on maps of their own, with a service in them and a way out.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
@@ -153,15 +154,31 @@ impl Rig {
         Raw::open(self.bpffs.path(), "EMBRYOS4")?.remove(bytemuck::cast_slice(&keys))
     }
 
-    /// Packets counted for a reason, and packets of all instances.
-    pub fn counted(&self, reason: Reason) -> Result<(u64, u64)> {
-        let reasons = self.maps.reasons()?;
-        let of = reasons.iter().find(|(this, _)| *this == reason).map_or(0, |(_, count)| *count);
+    /// Packets counted by reason, and packets of all instances.
+    pub fn counted(&self) -> Result<Counted> {
         let mut packets = 0;
         for instance in self.scene.instances() {
             packets += self.maps.counters(instance.id)?.packets;
         }
-        Ok((of, packets))
+        Ok(Counted { reasons: self.maps.reasons()?, packets })
+    }
+}
+
+/// What was counted so far.
+pub struct Counted {
+    reasons: Vec<(Reason, u64)>,
+    /// Packets of all instances.
+    pub packets: u64,
+}
+
+impl Counted {
+    /// Packets by reason, without those that were counted before.
+    pub fn since(&self, before: &Self) -> BTreeMap<String, u64> {
+        let old = |reason| before.reasons.iter().find(|(this, _)| *this == reason);
+        let grown = self.reasons.iter().map(|(reason, count)| {
+            (format!("{reason:?}"), count - old(*reason).map_or(0, |(_, count)| *count))
+        });
+        grown.filter(|(_, count)| *count > 0).collect()
     }
 }
 
