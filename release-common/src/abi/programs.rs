@@ -47,8 +47,8 @@ pub mod stages {
     /// Places in `PROGRAMS`.
     pub const PLACES: u32 = 2 * 2 * COUNT;
 
-    /// Place of a stage, whose number is at least 1; `run` is 0 for what came in, 1 for explaining; `family` is the
-    /// [`super::Address::INDEX`]. In `TC_PROGRAMS`, `run` is 0.
+    /// Place of a stage, whose number is at least 1; `run` is 0 for what came in, 1 for explaining;
+    /// `family` is the [`super::Address::INDEX`]. In `TC_PROGRAMS`, `run` is 0.
     pub const fn place(run: u32, family: usize, stage: u32) -> u32 {
         (run * 2 + family as u32) * COUNT + stage - 1
     }

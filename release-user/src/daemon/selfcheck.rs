@@ -16,8 +16,8 @@ use crate::verdict::walk::{Totals, Walk};
 
 /// How often there is a look.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Rest after a look at the tables, in times the CPU time that it took: nobody waits for this one, and a walk of a million
-/// entries takes a tenth of a second.
+/// Rest after a look at the tables, in times the CPU time that it took: nobody waits for this one,
+/// and a walk of a million entries takes half a second.
 const LONG_REST: u32 = 1000;
 
 /// Services whose gauge differs from the tables.

@@ -1,41 +1,24 @@
 //! A flow table filled from user space, as connections would have filled it.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use release_common::abi::{
     Be16, Be32, Counters, Endpoint, Flow, FlowKey, GAUGE_ENTRIES, IPPROTO_TCP, opened_at,
 };
 use release_common::tcp::word::FlowWord;
+use release_tests::raw_map::Raw;
 use release_tests::topology::FRONTEND;
 
-const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
-const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 /// Entries written at once.
 const BATCH: u32 = 16384;
 /// First of the clients' addresses (RFC 6598): nobody has it.
 const FIRST_CLIENT: u32 = u32::from_be_bytes([100, 64, 0, 0]);
 /// Clients' ports are these and above.
 const FIRST_PORT: u32 = 1 << 15;
-
-/// The part of `union bpf_attr` that is about batches (include/uapi/linux/bpf.h).
-#[repr(C)]
-#[derive(Default)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
 
 /// Whose connections are made up.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +49,7 @@ fn key(number: u32) -> FlowKey<Be32> {
 /// # Errors
 /// The kernel's; a table that is too small.
 pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Result<()> {
-    let flows = pin(bpffs, "FLOWS4")?;
+    let flows = Raw::open(bpffs, "FLOWS4")?;
     let count = u64::from(numbers.end - numbers.start);
     for start in numbers.clone().step_by(BATCH as usize) {
         crate::interrupt::check()?;
@@ -82,7 +65,7 @@ pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Re
             ..Flow::default()
         };
         let values: Vec<Flow> = (start..end).map(flow).collect();
-        batch(BPF_MAP_UPDATE_BATCH, &flows, &keys, &values)?;
+        flows.fill(bytemuck::cast_slice(&keys), bytemuck::cast_slice(&values))?;
     }
     add_to_gauges(bpffs, owner, count)?;
     count_flows(bpffs, owner, |counters| {
@@ -97,12 +80,12 @@ pub fn fill(bpffs: &Path, owner: Owner, numbers: Range<u32>, jiffies: u64) -> Re
 /// # Errors
 /// The kernel's; not all of them are there.
 pub fn clear(bpffs: &Path, owner: Owner, numbers: Range<u32>) -> Result<()> {
-    let flows = pin(bpffs, "FLOWS4")?;
+    let flows = Raw::open(bpffs, "FLOWS4")?;
     let count = u64::from(numbers.end - numbers.start);
     for start in numbers.clone().step_by(BATCH as usize) {
         crate::interrupt::check()?;
         let keys: Vec<FlowKey<Be32>> = (start..(start + BATCH).min(numbers.end)).map(key).collect();
-        batch::<_, Flow>(BPF_MAP_DELETE_BATCH, &flows, &keys, &[])?;
+        flows.remove(bytemuck::cast_slice(&keys))?;
     }
     add_to_gauges(bpffs, owner, count.wrapping_neg())?;
     count_flows(bpffs, owner, |counters| counters.closed_fin += count)
@@ -128,27 +111,5 @@ fn count_flows(bpffs: &Path, owner: Owner, count: impl FnOnce(&mut Counters)) ->
     let mut cpus: Vec<Words> = counters.get(&owner.backend, 0)?.to_vec();
     count(bytemuck::cast_mut(cpus.first_mut().context("no CPU")?));
     counters.set(owner.backend, PerCpuValues::try_from(cpus)?, 0)?;
-    Ok(())
-}
-
-/// Writes elements of a map, or deletes them; then there are no values.
-fn batch<K, V>(command: libc::c_long, map: &MapData, keys: &[K], values: &[V]) -> Result<()> {
-    ensure!(values.is_empty() || keys.len() == values.len(), "as many keys as values");
-    let mut attr = BatchAttr {
-        keys: keys.as_ptr() as u64,
-        values: values.as_ptr() as u64,
-        count: u32::try_from(keys.len())?,
-        map_fd: u32::try_from(map.fd().as_fd().as_raw_fd())?,
-        ..BatchAttr::default()
-    };
-    // SAFETY: the pointers lead to `count` keys, and values where there are any to write, of the map's
-    // own types; the kernel only reads them.
-    let done =
-        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<BatchAttr>()) };
-    if done < 0 {
-        let error = io::Error::last_os_error();
-        return Err(error)
-            .with_context(|| format!("after {} of {} entries", attr.count, keys.len()));
-    }
     Ok(())
 }
