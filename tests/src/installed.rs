@@ -104,7 +104,7 @@ impl Installed {
     /// The kernel's.
     pub fn split(&mut self, maps: &mut Maps, service: u32, split: Split) -> Result<()> {
         if self.splits.insert(service, split) != Some(split) {
-            maps.swap_split(service, split)?;
+            maps.swap_splits(&[(service, split)])?;
         }
         Ok(())
     }

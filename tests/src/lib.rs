@@ -27,6 +27,7 @@ pub mod process;
 pub mod raw_map;
 pub mod scenario;
 pub mod server;
+pub mod slow;
 pub mod sockets;
 pub mod topology;
 pub mod way;

@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use release_tests::http;
-use release_tests::netns::{Netns, NsHandle};
+use release_tests::netns::{Netns, NsHandle, Receiving, VethEnd, veth};
 use release_tests::observe::{Ctl, InForce, eventually};
+use release_tests::packet_socket::PacketSocket;
+use release_tests::slow::Slow;
 use release_tests::sockets::{abort, connect_from};
 use release_tests::topology::{FRONTEND, SERVICE, Topology, TopologySpec};
+use release_user::kernel::visit_cpus;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Threads that connect, spread over the CPUs.
@@ -206,6 +209,41 @@ fn a_drained_instance_gets_no_flow_once_the_drain_returned() {
         2 => (lb.undrain("v1-1").unwrap(), vec!["v2-2".into()]),
         _ => (lb.undrain("v2-2").unwrap(), Vec::new()),
     });
+}
+
+/// What a shift waits for: a thread that was on every CPU has seen all programs of packets end, on
+/// whichever CPU they run.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn who_was_on_every_cpu_has_seen_programs_end() {
+    let [client, host] = ["slow-client", "slow-host"].map(|name| Netns::new(name).unwrap());
+    for namespace in [&client, &host] {
+        namespace.sysctl("ipv6/conf/all/disable_ipv6", "1").unwrap();
+        namespace.sysctl("ipv6/conf/default/disable_ipv6", "1").unwrap();
+    }
+    let end = |namespace, device, address| VethEnd {
+        namespace,
+        device,
+        address,
+        receiving: Receiving::IntoXdp,
+    };
+    veth(end(&client, "fast", "10.9.0.1/24"), end(&host, "slow", "10.9.0.2/24")).unwrap();
+    let slow = Slow::attach(&host, "slow").unwrap();
+    let sender = PacketSocket::sender(&client, "fast").unwrap();
+    let cpus = thread::available_parallelism().unwrap().get();
+    assert!(cpus > 1, "with one CPU nobody can look while a program runs");
+    for cpu in 0..cpus {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                pin_to_cpu(cpu);
+                assert_eq!(sender.send(&[vec![0; 64]]).unwrap(), 1);
+            });
+            let begun = slow.at_work().unwrap();
+            scope.spawn(visit_cpus).join().unwrap().unwrap();
+            let ended = slow.ended().unwrap();
+            assert!(ended >= begun, "CPU {cpu}: {ended} of {begun} have ended");
+        });
+    }
 }
 
 /// Drops packets in the client's namespace until dropped itself.

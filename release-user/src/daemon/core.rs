@@ -226,7 +226,7 @@ impl Daemon {
         let (generation, weights) = (next.generation, next.weights());
         if changed {
             lock(&self.idle).retain(|(name, _)| name != service);
-            // A few milliseconds of system calls, of which most wait for the grace period.
+            // A millisecond or two of system calls.
             tokio::task::block_in_place(|| core.put_in_force(next))?;
         } else {
             // What is stored may not be in force: an earlier attempt failed half-way. This only

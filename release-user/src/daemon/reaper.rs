@@ -17,7 +17,7 @@ use crate::control::apply;
 use crate::control::retire::forget;
 use crate::control::settings::Settings;
 use crate::control::state::{InstanceState, ServiceState, State, VersionState};
-use crate::kernel::{At, SessionAt, Tuple};
+use crate::kernel::{At, SessionAt, Tuple, grace_period};
 use crate::probe::watch::Rhythm;
 
 /// How often the tables are looked through.
@@ -364,17 +364,5 @@ fn renumber(next: &mut State, old: &State) {
         if before.map(count) != Some(count(service)) {
             service.generation += 1;
         }
-    }
-}
-
-/// Waits for an RCU grace period: the membarrier command "global" is `synchronize_rcu`
-/// (kernel/sched/membarrier.c), and BPF programs run inside read-side sections.
-fn grace_period() {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
-    // SAFETY: no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result != 0 {
-        // Not available (nohz_full): far longer than any program runs.
-        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use bytemuck::Pod;
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 /// Entries asked for at once. A bucket that holds more makes the kernel answer ENOSPC.
@@ -53,6 +54,38 @@ pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> 
         libc::syscall(libc::SYS_bpf, BPF_MAP_UPDATE_BATCH, &raw mut attr, size_of::<BatchAttr>())
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The id of the map at `place` in an array of maps; `None` if there is none.
+///
+/// # Errors
+/// The system call's.
+pub fn inner_id(outer: BorrowedFd<'_>, place: u32) -> io::Result<Option<u32>> {
+    #[repr(C)]
+    struct ElementAttr {
+        map_fd: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut id = 0u32;
+    let mut attr = ElementAttr {
+        map_fd: outer.as_raw_fd() as u32,
+        key: (&raw const place) as u64,
+        value: (&raw mut id) as u64,
+        flags: 0,
+    };
+    // SAFETY: key and value are 4 bytes, as those of every array of maps are from user space.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_MAP_LOOKUP_ELEM, &raw mut attr, size_of::<ElementAttr>())
+    };
+    match result {
+        0 => Ok(Some(id)),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            error => Err(error),
+        },
+    }
 }
 
 /// Calls `each` for every entry of a hash map.

@@ -1,9 +1,11 @@
 //! Typed access to the pinned maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 
 use aya::maps::xdp::DevMapHash;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
@@ -15,12 +17,14 @@ use release_common::abi::{
 
 use super::family::FamilyMaps;
 use super::pod::Abi;
-use super::{EventRing, KernelError, batch, map_error, spec};
+use super::{EventRing, KernelError, batch, grace, map_error, spec};
 
 /// BPF_F_INNER_MAP (Linux 5.10): the inner map's size may differ from the template's.
 const INNER_MAP: u32 = 1 << 12;
-/// Inner maps replaced at once: each takes a descriptor meanwhile.
+/// Inner maps replaced by one system call: each takes a descriptor meanwhile.
 const AT_ONCE: usize = 64;
+/// Such calls that may be waiting in the kernel at a time.
+const UNDER_WAY: usize = 8;
 
 /// What the kernel says of a pinned map.
 #[derive(Clone, Debug)]
@@ -56,6 +60,8 @@ pub struct Maps {
     rings: ArrayOfMaps<MapData, Array<MapData, Abi<RingBlock>>>,
     /// The same two, for writing many elements at once.
     maps_of_maps: [MapData; 2],
+    /// Replacements that are in place, and whose system calls have not returned yet.
+    under_way: VecDeque<JoinHandle<()>>,
     backends: Array<MapData, Abi<Backend>>,
     quic_ids: HashMap<MapData, Abi<QuicKey>, u32>,
     pub(super) sessions: MapData,
@@ -98,6 +104,7 @@ impl Maps {
             splits: typed(bpffs, "SPLITS", Map::ArrayOfMaps)?,
             rings: typed(bpffs, "RINGS", Map::ArrayOfMaps)?,
             maps_of_maps: [pinned(bpffs, "SPLITS")?, pinned(bpffs, "RINGS")?],
+            under_way: VecDeque::new(),
             backends: typed(bpffs, "BACKENDS", Map::Array)?,
             quic_ids: typed(bpffs, "QUIC_IDS", Map::HashMap)?,
             sessions: pinned(bpffs, "SESSIONS")?,
@@ -192,15 +199,6 @@ impl Maps {
         }
     }
 
-    /// Puts a split in force. When this returns, no CPU still runs a program that read the one
-    /// before: replacing an inner map waits for an RCU grace period (`maybe_wait_bpf_programs`).
-    pub fn swap_split(&mut self, service: u32, split: Split) -> Result<(), KernelError> {
-        let mut inner: Array<MapData, Abi<Split>> =
-            Array::create(1, 0).map_err(map_error("SPLITS"))?;
-        inner.set(0, Abi(split), 0).map_err(map_error("SPLITS"))?;
-        self.splits.set(service, &inner, 0).map_err(map_error("SPLITS"))
-    }
-
     /// Head of a ring; `None` if there is no ring.
     pub fn ring_head(&self, ring: u32) -> Result<Option<RingHead>, KernelError> {
         match self.rings.get(&ring, 0) {
@@ -226,18 +224,20 @@ impl Maps {
         Ok(slots)
     }
 
-    /// Puts splits in force, as [`Maps::swap_split`] does one.
+    /// Puts splits in force. When this returns, no CPU still places a packet by the ones before. No
+    /// kernel is relied on to wait: of many replaced at once Linux 6.18 does not.
     pub fn swap_splits(&mut self, splits: &[(u32, Split)]) -> Result<(), KernelError> {
-        // The last one by itself: it waits for a grace period, which begins after all the others were
-        // replaced. Of many at once no kernel promises that, and Linux 6.18 does not wait.
-        let Some((&(last, split), others)) = splits.split_last() else { return Ok(()) };
-        for some in others.chunks(AT_ONCE) {
+        if splits.is_empty() {
+            return Ok(());
+        }
+        for some in splits.chunks(AT_ONCE) {
             let inner = some.iter().map(|(_, split)| inner("SPLITS", &[*split], 0));
             let inner = inner.collect::<Result<Vec<_>, _>>()?;
             let services: Vec<u32> = some.iter().map(|(service, _)| *service).collect();
-            replace("SPLITS", &self.maps_of_maps[0], &services, &inner)?;
+            self.replace("SPLITS", 0, services, inner)?;
         }
-        self.swap_split(last, split)
+        grace::packets_done();
+        Ok(())
     }
 
     /// Replaces a ring, as [`Maps::set_rings`] does several. An empty one refuses new flows.
@@ -251,7 +251,7 @@ impl Maps {
     }
 
     /// Replaces rings: each with its slots and its fingerprint. Programs may go on with those of before
-    /// until the next [`Maps::swap_split`] has returned.
+    /// until the next [`Maps::swap_splits`] has returned.
     pub fn set_rings(&mut self, rings: &[(u32, Vec<u32>, u64)]) -> Result<(), KernelError> {
         for some in rings.chunks(AT_ONCE) {
             let inner = some
@@ -259,7 +259,47 @@ impl Maps {
                 .map(|(_, slots, mark)| inner("RINGS", &ring_blocks(slots, *mark), INNER_MAP));
             let inner = inner.collect::<Result<Vec<_>, _>>()?;
             let ids: Vec<u32> = some.iter().map(|(ring, _, _)| *ring).collect();
-            replace("RINGS", &self.maps_of_maps[1], &ids, &inner)?;
+            self.replace("RINGS", 1, ids, inner)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces inner maps of one of [`Self::maps_of_maps`], and returns when they are in place. Programs
+    /// may go on with those of before for a while. The system call waits for a grace period, or does
+    /// not (`maybe_wait_bpf_programs`): that is left to a thread of its own, since what is to be
+    /// waited for is known better here ([`grace::packets_done`]).
+    fn replace(
+        &mut self,
+        name: &'static str,
+        which: usize,
+        places: Vec<u32>,
+        inner: Vec<MapData>,
+    ) -> Result<(), KernelError> {
+        let (Some(&place), Some(last)) = (places.last(), inner.last()) else { return Ok(()) };
+        let id = last.info().map_err(map_error(name))?.id();
+        while self.under_way.len() >= UNDER_WAY {
+            self.under_way.pop_front().map(JoinHandle::join);
+        }
+        let outer = self.maps_of_maps[which].fd().as_fd();
+        let own = outer.try_clone_to_owned().map_err(io_error(name))?;
+        let (done, returned) = mpsc::channel();
+        let call = move || {
+            let fds: Vec<u32> =
+                inner.iter().map(|map| map.fd().as_fd().as_raw_fd() as u32).collect();
+            // Nobody listens if it was seen to be done before.
+            let _ = done.send(batch::update(own.as_fd(), &places, &fds));
+        };
+        let thread = thread::Builder::new().name("replace".to_owned()).spawn(call);
+        self.under_way.push_back(thread.map_err(io_error(name))?);
+        // They are replaced in order, so when the last one is there, all are.
+        while batch::inner_id(outer, place).map_err(io_error(name))? != Some(id) {
+            match returned.try_recv() {
+                Ok(result) => return result.map_err(io_error(name)),
+                Err(mpsc::TryRecvError::Empty) => thread::yield_now(),
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    return Err(io_error(name)(io::ErrorKind::BrokenPipe.into()));
+                }
+            }
         }
         Ok(())
     }
@@ -345,18 +385,6 @@ fn inner<V: Pod>(name: &'static str, values: &[V], flags: u32) -> Result<MapData
     let keys: Vec<u32> = (0..count).collect();
     batch::update(map.fd().as_fd(), &keys, values).map_err(io_error(name))?;
     Ok(map)
-}
-
-/// Replaces inner maps. Programs may go on with those of before for a while: whether this waits for a
-/// grace period is the kernel's affair.
-fn replace(
-    name: &'static str,
-    outer: &MapData,
-    places: &[u32],
-    inner: &[MapData],
-) -> Result<(), KernelError> {
-    let fds: Vec<u32> = inner.iter().map(|map| map.fd().as_fd().as_raw_fd() as u32).collect();
-    batch::update(outer.fd().as_fd(), places, &fds).map_err(io_error(name))
 }
 
 pub(super) fn io_error(name: &'static str) -> impl Fn(io::Error) -> KernelError {

@@ -8,6 +8,7 @@ mod batch;
 mod counters;
 mod egress;
 mod family;
+mod grace;
 mod link;
 mod load;
 mod maps;
@@ -19,6 +20,7 @@ mod spec;
 pub use attach::{AttachError, Attachment, LINKS, Links, XdpMode};
 pub use egress::sends_through;
 pub use family::{At, RuleAt, SessionAt, Tuple};
+pub use grace::{grace_period, packets_done, visit_cpus};
 pub use load::{
     Capacities, Loaded, PROGRAMS, Verified, discard_unfinished, load, program_name, retire_stages,
 };

@@ -14,7 +14,7 @@ use crate::row::{Curve, Figure, Row, Section, Target};
 const BOUND: f64 = 15.0;
 /// `MEMBARRIER_CMD_GLOBAL` (include/uapi/linux/membarrier.h, Linux 4.3).
 const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
-/// What is flat: no more than noise of the grace period, which is nearly all of it.
+/// What is flat: no more than noise.
 const FLAT: f64 = 1.25;
 
 /// Times of one service's shifts in milliseconds, a round each.
@@ -68,7 +68,8 @@ impl Shifts<'_> {
     }
 }
 
-/// What a shift is made of: the kernel's grace period, and a process that does nothing.
+/// What a shift is to be compared with: the kernel's grace period, which it does not wait for, and a
+/// process that does nothing.
 ///
 /// # Errors
 /// Either cannot be had.
@@ -90,7 +91,11 @@ pub fn references(topology: &Topology, rounds: usize) -> Result<[Row; 2]> {
         Row::new(Section::ControlPath, &format!("control.shift.{id}"), what, "ms", times)
     };
     Ok([
-        row("grace", "a grace period of this kernel by itself, which a shift waits for", &graces),
+        row(
+            "grace",
+            "a grace period of this kernel by itself, which a shift does without",
+            &graces,
+        ),
         row("process", "`releasectl --version`: a command that asks nobody", &processes),
     ])
 }
