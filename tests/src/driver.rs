@@ -46,6 +46,8 @@ struct Order {
     mask: u32,
     seq_step: u32,
     reply: u32,
+    forgets: u32,
+    pad: u32,
 }
 
 // SAFETY: plain old data.
@@ -73,6 +75,8 @@ pub struct Packets {
     pub seq_step: u32,
     /// The client is the receiver.
     pub reply: bool,
+    /// The handshake that the packet's flow has is removed first.
+    pub forgets: bool,
 }
 
 /// What a run of a program over packets was.
@@ -101,13 +105,15 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Loads them. `entries`: capacity of the table that [`Reference::Lookup`] looks into.
+    /// Loads them. `entries`: capacity of the table that [`Reference::Lookup`] looks into; `bpffs`:
+    /// where the maps of the programs to be measured are pinned.
     ///
     /// # Errors
     /// The kernel refuses them.
-    pub fn load(entries: u32) -> Result<Self> {
+    pub fn load(entries: u32, bpffs: &Path) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("ENTRIES", entries)
+            .map_pin_path("EMBRYOS4", bpffs.join("EMBRYOS4"))
             .load(OBJECT)
             .context("cannot load the programs of the benchmark")?;
         for name in ["floor", "lookup", "drive"] {
@@ -175,6 +181,8 @@ impl Driver {
             mask: (1_u32 << packets.flows) - 1,
             seq_step: packets.seq_step,
             reply: u32::from(packets.reply),
+            forgets: u32::from(packets.forgets),
+            pad: 0,
         };
         order.frame.copy_from_slice(&packets.frame[..RENEWED]);
         let map = self.ebpf.map_mut("ORDER").context("no map ORDER")?;
@@ -209,6 +217,12 @@ impl Driver {
 }
 
 impl Packets {
+    /// Those of one flow's client, all the same.
+    #[must_use]
+    pub const fn of_one(frame: Vec<u8>) -> Self {
+        Self { frame, flows: 0, seq_step: 0, reply: false, forgets: false }
+    }
+
     /// The frame of a flow, its checksums those of flow 0.
     #[must_use]
     pub fn of(&self, flow: u32) -> Vec<u8> {

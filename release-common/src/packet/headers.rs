@@ -156,7 +156,7 @@ impl<A: Ip> Headers<A> {
     /// Whether this frame holds the first part of a fragmented packet.
     #[inline(always)]
     pub const fn is_first_fragment(&self) -> bool {
-        matches!(self.ip.fragment, Fragment::First)
+        self.ip.fragment.is_first()
     }
 
     /// The number after this segment: data, SYN and FIN take their place (RFC 9293 §3.4).
@@ -267,7 +267,7 @@ pub fn parse<A: Ip, P: Packet>(packet: &P, link: Link) -> Result<Headers<A>, Rea
         let view: View<'_, UDP_HEADER> =
             packet.view(headers.transport()).ok_or(Reason::Truncated)?;
         let len = u32::from(view.be16::<4>().get());
-        let whole = matches!(ip.fragment, Fragment::Whole);
+        let whole = ip.fragment == Fragment::WHOLE;
         if payload < UDP_HEADER as u32 || len < UDP_HEADER as u32 || whole && len > payload {
             return Err(Reason::BadLength);
         }

@@ -51,35 +51,36 @@ pub struct IpHeader<A> {
     pub header: u16,
 }
 
-/// Which part of a packet a frame holds.
+/// Which part of a packet a frame holds. Bits rather than variants: nearly all packets are whole, and
+/// to find that out takes no branch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Fragment {
-    /// All of it.
-    Whole,
-    /// The first fragment.
-    First,
-    /// One in the middle.
-    Middle,
-    /// The last fragment.
-    Last,
-}
+pub struct Fragment(u8);
 
 impl Fragment {
+    const LATER: u8 = 1;
+    const MORE: u8 = 2;
+    /// All of it.
+    pub const WHOLE: Self = Self(0);
+    /// The first fragment.
+    pub const FIRST: Self = Self(Self::MORE);
+    /// The last fragment.
+    pub const LAST: Self = Self(Self::LATER);
+
     #[inline(always)]
     const fn of(offset: u16, more: bool) -> Self {
-        match (offset, more) {
-            (0, false) => Self::Whole,
-            (0, true) => Self::First,
-            (_, true) => Self::Middle,
-            (_, false) => Self::Last,
-        }
+        Self((offset != 0) as u8 * Self::LATER | more as u8 * Self::MORE)
+    }
+
+    /// Whether it holds the transport header, and others follow.
+    #[inline(always)]
+    pub const fn is_first(self) -> bool {
+        self.0 == Self::MORE
     }
 
     /// Whether the transport header is in another fragment.
     #[inline(always)]
     pub const fn is_later(self) -> bool {
-        matches!(self, Self::Middle | Self::Last)
+        self.0 & Self::LATER != 0
     }
 }
 
@@ -240,7 +241,7 @@ impl Ip for Addr6 {
             ttl: view.u8::<7>(),
             tos: (first >> 4) as u8,
             dont_fragment: true,
-            fragment: Fragment::Whole,
+            fragment: Fragment::WHOLE,
             ident: 0,
             fragment_offset: 0,
             len: u32::from(view.be16::<4>().get()) + 40,
@@ -314,7 +315,7 @@ fn extensions<P: Packet>(
             header.fragment = Fragment::of(bits & 0xfff8, bits & 1 != 0);
             header.fragment_offset = bits & 0xfff8;
             header.ident = view.be32::<4>().0;
-        } else if matches!(header.fragment, Fragment::First) {
+        } else if header.fragment.is_first() {
             header.fragment_offset += bytes as u16;
         }
         header.protocol = view.u8::<0>();

@@ -77,8 +77,10 @@ pub enum Deed {
     Pass,
     /// Drop it.
     Drop,
-    /// Send it to the instance.
+    /// Send it to the instance, as its service's mode has it.
     ToBackend,
+    /// The same in mode `nat`: its service need not be asked.
+    Translate,
     /// Send a RST in its place to the instance.
     Reset,
     /// Send it back to the client, as if from the frontend: those of
@@ -147,6 +149,14 @@ impl Decision {
     #[inline(always)]
     pub(super) const fn to_backend(backend: u32, snat: SnatSource, reason: Reason) -> Self {
         Self { backend, snat, ..Self::of(Deed::ToBackend, reason) }
+    }
+
+    /// As [`Self::to_backend`], of a flow whose word says that it is routed.
+    #[inline(always)]
+    pub(super) fn to_routed(backend: u32, snat: SnatSource, routed: bool, reason: Reason) -> Self {
+        let plain = routed & (snat.port == Be16(0));
+        let deed = if plain { Deed::Translate } else { Deed::ToBackend };
+        Self { deed, ..Self::to_backend(backend, snat, reason) }
     }
 
     #[inline(always)]

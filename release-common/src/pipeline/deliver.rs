@@ -36,6 +36,9 @@ pub fn act_at_once<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) -> Option<Outcome> {
     let way = match decision.deed {
         Deed::ToClient => to_client(&tables.kept_key()?),
+        Deed::Translate => {
+            translated(headers, tables.backend(decision.backend).filter(|entry| entry.is_used())?)
+        }
         Deed::ToBackend => {
             let entry = tables.backend(decision.backend).filter(|entry| entry.is_used())?;
             to_backend(headers, entry, tables.service(entry.service)?, decision.snat)
@@ -79,7 +82,7 @@ pub fn act<A: Ip, P: Packet, T: FamilyTables<A> + Roads>(
             let way = to_client(&key);
             forward(packet, tables, headers, &way, decision.reason)
         }
-        Deed::ToBackend | Deed::Reset => {
+        Deed::ToBackend | Deed::Translate | Deed::Reset => {
             let Some(entry) = tables.backend(backend).filter(|entry| entry.is_used()) else {
                 return Outcome::drop(Reason::BrokenReference);
             };
@@ -170,13 +173,22 @@ fn to_backend<A: Ip>(
         let route = (headers.ip.source, to);
         return Way { ends: unchanged, route, mode: mode::DSR, reply: false };
     }
-    let mut ends = unchanged.to(Endpoint::new(to, Be16::new(entry.port), 0));
+    let mut way = Way { mode: service.mode, ..translated(headers, entry) };
     if snat.port != Be16(0)
         && let Some(source) = service.snat_address(usize::from(snat.index))
     {
-        ends = ends.from(Endpoint::new(source, snat.port, 0));
+        way.ends = way.ends.from(Endpoint::new(source, snat.port, 0));
+        way.route.0 = source;
     }
-    Way { ends, route: (ends.source, to), mode: service.mode, reply: false }
+    way
+}
+
+/// Mode `nat`: all that changes is the destination.
+#[inline(always)]
+fn translated<A: Ip>(headers: &Headers<A>, entry: &Backend) -> Way<A> {
+    let to: A = entry.address();
+    let ends = Ends::of(headers).to(Endpoint::new(to, Be16::new(entry.port), 0));
+    Way { ends, route: (ends.source, to), mode: mode::NAT, reply: false }
 }
 
 /// Translates the packet, or only addresses the frame (mode `dsr`: the instance has the frontend's

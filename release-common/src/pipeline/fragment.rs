@@ -17,7 +17,7 @@ const LIFETIME: u32 = 5;
 #[inline(always)]
 pub fn note<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>, decision: &Decision) {
     let (client, frontend, reply) = match decision.deed {
-        Deed::ToBackend => (headers.source(), headers.destination(), 0),
+        Deed::ToBackend | Deed::Translate => (headers.source(), headers.destination(), 0),
         Deed::ToClient => match tables.kept_key() {
             Some(key) => (key.client(), key.frontend(), 1),
             None => return,
@@ -57,7 +57,7 @@ pub fn follow<A: Ip, T: FamilyTables<A>>(tables: &T, headers: &Headers<A>) -> De
         Endpoint::new(of.client, of.ports[0], of.proto),
         Endpoint::new(of.frontend, of.ports[1], of.proto),
     );
-    if matches!(headers.ip.fragment, Fragment::Last)
+    if headers.ip.fragment == Fragment::LAST
         && of.proto == IPPROTO_TCP
         && let Some(flow) = tables.flow(&key)
     {

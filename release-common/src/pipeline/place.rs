@@ -12,7 +12,7 @@ use crate::packet::{Headers, Ip, Packet, flag, window_scale};
 use crate::placement::{FlowHash, version_of};
 use crate::reason::Reason;
 use crate::shared::Shared;
-use crate::tcp::word::{EmbryoPhase, EmbryoWord};
+use crate::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord};
 use crate::verifier::forget;
 
 /// What stands for a client that is not translated.
@@ -358,7 +358,8 @@ pub fn end_embryo<A: Ip, T: FamilyTables<A>>(
 /// What a live entry says of where its packets go.
 #[inline(always)]
 pub fn to_flow(flow: Shared<'_, Flow>, reason: Reason) -> Decision {
-    Decision::to_backend(flow.backend().get(), flow.snat().get(), reason)
+    let routed = FlowWord(flow.state().get()).routed();
+    Decision::to_routed(flow.backend().get(), flow.snat().get(), routed, reason)
 }
 
 /// What an embryo says of where its packets go, unless its element is another's by now.

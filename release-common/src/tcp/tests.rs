@@ -144,7 +144,7 @@ proptest! {
         let mut segment = segment(flags, seq, ack);
         segment.ip.len += payload;
         if first_fragment {
-            segment.ip.fragment = Fragment::First;
+            segment.ip.fragment = Fragment::FIRST;
         }
         let (me, peer) = (&sides.0, &sides.1);
         let want = judged(word, (from, to), (me, peer), &segment);
@@ -208,7 +208,7 @@ fn segment(flags: u8, seq: u32, ack: u32) -> Headers<Be32> {
             ttl: 64,
             tos: 0,
             dont_fragment: true,
-            fragment: Fragment::Whole,
+            fragment: Fragment::WHOLE,
             ident: 0,
             fragment_offset: 0,
             len: 40,

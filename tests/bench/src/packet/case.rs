@@ -25,18 +25,14 @@ pub struct Case {
     pub what: &'static str,
     /// What comes in.
     pub packets: Packets,
-    /// Packets at a time.
+    /// Packets in a round.
     pub times: u32,
-    /// How many times in a round.
-    pub runs: u32,
     /// What the program returns for each packet.
     pub action: u32,
     /// What each packet is counted as.
     pub reason: Reason,
     /// Where it goes.
     pub to: To,
-    /// Handshakes: forgotten after each time.
-    pub forgets: bool,
     /// The sequence number before the next packet's.
     pub seq: Option<u32>,
     /// Most of `lookup`'s that it may take.
@@ -64,11 +60,9 @@ impl Case {
             what,
             packets: packets.clone(),
             times,
-            runs: 1,
             action: REDIRECT,
             reason: Reason::Forwarded,
             to: To::Nowhere,
-            forgets: false,
             target: None,
             seq: first_seq(packets),
         }
@@ -89,6 +83,11 @@ impl Case {
         Self { target: Some(bound), ..self }
     }
 
+    /// What is to be taken off its time: `None`: what it takes to make the reference's packet.
+    pub fn own_floor(&self) -> Option<&Packets> {
+        self.packets.forgets.then_some(&self.packets)
+    }
+
     /// Runs it once, and looks at what came of it.
     ///
     /// # Errors
@@ -100,9 +99,6 @@ impl Case {
         rig.renew()?;
         let before = rig.counted()?;
         let driven = driver.run(&self.packets, self.times)?;
-        if self.forgets {
-            rig.forget(&self.packets)?;
-        }
         let mut frame = self.packets.of(driven.flow);
         if let Some(seq) = &mut self.seq {
             *seq = driven.seq;

@@ -14,9 +14,8 @@ use super::connection::{Connection, DATA, SCALE};
 use super::rounds::Rounds;
 use crate::row::{Row, Section};
 
-/// New flows at a time: few, so that their entries stay in the caches, but more than the first of a
-/// run weigh.
-const BATCH: u32 = 1024;
+/// log2 of new flows whose entries stay in the caches.
+const FEW: u32 = 10;
 
 /// What Katran took on a machine of this kind, net of an empty program, in terms of `lookup`'s net: the
 /// middle of what was measured.
@@ -38,11 +37,10 @@ const CHURNING: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 
 impl Rounds {
     /// One flow, and many.
     pub fn established(&mut self, one: &Connection, flow: Flow) -> Result<()> {
-        let data =
-            Packets { frame: one.by_client(DATA), flows: 0, seq_step: DATA as u32, reply: false };
+        let seq_step = DATA as u32;
+        let data = Packets { seq_step, ..Packets::of_one(one.by_client(DATA)) };
         let acks = self.reference.clone();
-        let reply =
-            Packets { frame: one.by_server(DATA), flows: 0, seq_step: DATA as u32, reply: true };
+        let reply = Packets { seq_step, reply: true, ..Packets::of_one(one.by_server(DATA)) };
         self.rows(&mut [
             Case::new(
                 "packet.established.data",
@@ -98,28 +96,25 @@ impl Rounds {
     pub fn handshakes(&mut self) -> Result<()> {
         self.rig.clear("FLOWS4")?;
         let frontend = self.rig.scene.frontends[0].socket;
-        let new = |client, flows| {
+        let new = |client, flows, forgets| {
             let syn = Segment {
                 options: syn_options(Some(SCALE)),
                 ..Segment::tcp(client, frontend, flags::SYN)
             };
             let frame = padded(syn.numbers(999, 0).build());
-            Packets { frame, flows, seq_step: 0, reply: false }
+            Packets { flows, forgets, ..Packets::of_one(frame) }
         };
         // It is the writing that is measured here, not a large table's memory.
         let room = Case {
-            forgets: true,
-            times: BATCH,
-            runs: self.times / BATCH / 4,
             reason: Reason::Placed,
-            ..Case::new("packet.syn", "SYN, pin written", &new(CLIENT, BATCH.ilog2()), self.times)
+            ..Case::new("packet.syn", "SYN, pin written", &new(CLIENT, FEW, true), self.times)
         };
         let churning = Case {
             reason: Reason::Placed,
             ..Case::new(
                 "packet.syn.churning",
                 "SYN, always new, table churning",
-                &new(CHURNING, 26),
+                &new(CHURNING, 26, false),
                 self.times,
             )
         };
@@ -134,7 +129,7 @@ impl Rounds {
         let frontend = self.rig.scene.frontends[0].socket;
         let other = SocketAddr::new(frontend.ip(), 9);
         let ack = Segment::tcp(CLIENT, other, flags::ACK).data(DATA).build();
-        let packets = Packets { frame: ack, flows: 0, seq_step: 0, reply: false };
+        let packets = Packets::of_one(ack);
         let not_ours = Case {
             action: PASS,
             reason: Reason::NotOurPort,
@@ -148,7 +143,7 @@ impl Rounds {
         let (_, out) = self.rig.packet(&datagram)?;
         let instance = destination(&out);
         self.rig.packet(&Segment::udp(instance, CLIENT).data(22).build())?;
-        let packets = Packets { frame: datagram, flows: 0, seq_step: 0, reply: false };
+        let packets = Packets::of_one(datagram);
         self.rig.flow(&packets.frame)?;
         let udp =
             Case::new("packet.udp", "UDP, established, client to instance", &packets, self.times)

@@ -52,10 +52,9 @@ fn on_one_cpu(scope: Scope) -> Result<Measured> {
     scene.frontends.truncate(1);
     let capacities = Capacities { flows: FLOWS, ..Capacities::small(FLOWS, EMBRYOS) };
     let mut rig = Rig::new(capacities, scene)?;
-    let mut driver = Driver::load(FLOWS)?;
+    let mut driver = Driver::load(FLOWS, rig.bpffs())?;
     let one = Connection::open(&mut rig, CLIENT)?;
-    let reference =
-        Packets { frame: padded(one.by_client(0)), flows: 0, seq_step: 0, reply: false };
+    let reference = Packets::of_one(padded(one.by_client(0)));
     driver.know(&reference)?;
     let flow = rig.flow(&reference.frame)?;
     let times = if scope.quick { 100_000 } else { 1_000_000 };

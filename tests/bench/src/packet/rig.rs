@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use bytemuck::bytes_of;
@@ -98,6 +99,11 @@ impl Rig {
         Ok(self.maps.set_backend(id, Backend::accepting(socket, service, ring))?)
     }
 
+    /// Where its maps are pinned.
+    pub fn bpffs(&self) -> &Path {
+        self.bpffs.path()
+    }
+
     /// Has a driver drive the packet program.
     pub fn drive(&self, driver: &mut Driver) -> Result<()> {
         driver.measure_pinned(&self.bpffs.path().join("programs/release_xdp"))
@@ -146,12 +152,6 @@ impl Rig {
             table.fill(&keys, &values)?;
         }
         Ok(())
-    }
-
-    /// Removes the embryos of all the flows of packets.
-    pub fn forget(&self, packets: &Packets) -> Result<()> {
-        let keys: Vec<_> = (0..1 << packets.flows).map(|flow| key_of(&packets.of(flow))).collect();
-        Raw::open(self.bpffs.path(), "EMBRYOS4")?.remove(bytemuck::cast_slice(&keys))
     }
 
     /// Packets counted by reason, and packets of all instances.

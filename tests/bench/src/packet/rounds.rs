@@ -30,14 +30,15 @@ pub struct Times {
     floor: Vec<f64>,
     drive: Vec<f64>,
     lookup: Vec<f64>,
-    /// By case.
-    cases: Vec<Vec<f64>>,
+    /// By case: itself, and what making its packet takes.
+    cases: Vec<[Vec<f64>; 2]>,
 }
 
 impl Times {
     /// What a case takes by itself.
     pub fn net(&self, case: usize) -> Vec<f64> {
-        net(&self.cases[case], &self.drive)
+        let [times, drive] = &self.cases[case];
+        net(times, drive)
     }
 
     /// The same in terms of `lookup`.
@@ -53,20 +54,21 @@ impl Rounds {
     /// # Errors
     /// One of them was not what it should be.
     pub fn take(&mut self, cases: &mut [Case]) -> Result<Times> {
-        let mut times = Times { cases: vec![Vec::new(); cases.len()], ..Times::default() };
+        let mut times = Times { cases: vec![Default::default(); cases.len()], ..Times::default() };
         for _ in 0..self.scope.rounds() {
             interrupt::check()?;
             let frame = &self.reference.frame;
             times.floor.push(ns(&self.driver.alone(Reference::Floor, frame, self.times)?));
-            times.drive.push(self.refer(Reference::Floor)?);
+            let drive = self.refer(Reference::Floor)?;
+            times.drive.push(drive);
             times.lookup.push(self.refer(Reference::Lookup)?);
-            self.rig.drive(&mut self.driver)?;
-            for (case, into) in cases.iter_mut().zip(&mut times.cases) {
-                let mut sum = 0.0;
-                for _ in 0..case.runs {
-                    sum += ns(&case.run(&mut self.rig, &mut self.driver).context(case.id)?);
-                }
-                into.push(sum / f64::from(case.runs));
+            for (case, [into, floor]) in cases.iter_mut().zip(&mut times.cases) {
+                floor.push(match case.own_floor() {
+                    Some(packets) => self.refer_to(Reference::Floor, packets)?,
+                    None => drive,
+                });
+                self.rig.drive(&mut self.driver)?;
+                into.push(ns(&case.run(&mut self.rig, &mut self.driver).context(case.id)?));
             }
         }
         Ok(times)
@@ -119,18 +121,19 @@ impl Rounds {
         for _ in 0..self.scope.rounds() {
             interrupt::check()?;
             let floor = self.refer(Reference::Floor)?;
-            self.driver.measure(Reference::Lookup)?;
-            let driven = self.driver.run(packets, self.times)?;
-            ensure!(driven.action == TX, "lookup: action {}", driven.action);
-            times.push(ns(&driven) - floor);
+            times.push(self.refer_to(Reference::Lookup, packets)? - floor);
         }
         self.driver.know(&self.reference)?;
         Ok(times)
     }
 
     fn refer(&mut self, which: Reference) -> Result<f64> {
+        self.refer_to(which, &self.reference.clone())
+    }
+
+    fn refer_to(&mut self, which: Reference, packets: &Packets) -> Result<f64> {
         self.driver.measure(which)?;
-        let driven = self.driver.run(&self.reference, self.times)?;
+        let driven = self.driver.run(packets, self.times)?;
         ensure!(driven.action == TX, "{which:?}: action {}", driven.action);
         Ok(ns(&driven))
     }

@@ -11,9 +11,10 @@
 #![expect(missing_docs, reason = "aya's entry point macros drop the comments")]
 
 use aya_ebpf::bindings::{xdp_action, xdp_md};
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use release_common::abi::{Be16, Be32, Embryo, FlowKey};
 
 /// Bytes of a frame that each run gets anew.
 const FRAME: usize = 64;
@@ -23,7 +24,7 @@ const IPV4: u16 = 0x0800_u16.to_be();
 const PLAIN_HEADER: u8 = 0x45;
 const TCP: u8 = 6;
 
-/// What `drive` makes. The layout is known to `release_bench::packet::driver`.
+/// What `drive` makes. The layout is known to `release_tests::driver`.
 #[repr(C)]
 struct Order {
     /// The frame.
@@ -36,6 +37,10 @@ struct Order {
     seq_step: u32,
     /// 1: the client is the receiver.
     reply: u32,
+    /// 1: the handshake that the packet's flow has is removed first.
+    forgets: u32,
+    /// Zero.
+    pad: u32,
 }
 
 /// Where the runs are.
@@ -54,6 +59,9 @@ static PROGRESS: PerCpuArray<Progress, 1> = PerCpuArray::new();
 /// The program to be measured.
 #[btf_map]
 static MEASURED: ProgramArray<1> = ProgramArray::new();
+/// Handshakes, of the programs that are measured: pinned by them.
+#[btf_map]
+static EMBRYOS4: LruHashMap<FlowKey<Be32>, Embryo, 65_536> = LruHashMap::new();
 /// What `lookup` looks up: key and value are as large as those of a flow.
 #[btf_map]
 static ENTRIES: HashMap<[u32; 4], [u64; 8], 1024> = HashMap::new();
@@ -142,7 +150,30 @@ fn made(ctx: *mut xdp_md) -> Option<()> {
             frame.add(38).cast::<u32>().write_unaligned(progress.seq.to_be());
         }
     }
+    if order.forgets != 0 {
+        // SAFETY: as above.
+        forget(unsafe { &*frame.cast::<[u8; FRAME]>() });
+    }
     Some(())
+}
+
+/// Removes the handshake of a client's frame, if there is one.
+#[inline(always)]
+fn forget(frame: &[u8; FRAME]) {
+    // SAFETY: within the frame; addresses in a packet are not aligned.
+    let key = unsafe {
+        let at = |offset: usize| frame.as_ptr().add(offset);
+        FlowKey {
+            client: Be32(at(26).cast::<u32>().read_unaligned()),
+            frontend: Be32(at(30).cast::<u32>().read_unaligned()),
+            client_port: Be16(at(34).cast::<u16>().read_unaligned()),
+            frontend_port: Be16(at(36).cast::<u16>().read_unaligned()),
+            proto: TCP,
+            pad: 0,
+            pad_end: 0,
+        }
+    };
+    let _ = EMBRYOS4.remove(&key);
 }
 
 #[cfg(not(test))]
