@@ -11,6 +11,14 @@ function setup(thread)
    threads = threads + 1
 end
 
+-- With a PACE, each connection rests for half to one and a half times so many ms before a request.
+local pace = tonumber(os.getenv("PACE"))
+if pace then
+   function delay()
+      return math.random(math.floor(pace / 2), math.ceil(pace * 3 / 2))
+   end
+end
+
 function done(summary, latency, requests)
    local errors = summary.errors
    local points = {}

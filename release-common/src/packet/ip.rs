@@ -68,7 +68,8 @@ impl Fragment {
 
     #[inline(always)]
     const fn of(offset: u16, more: bool) -> Self {
-        Self((offset != 0) as u8 * Self::LATER | more as u8 * Self::MORE)
+        let (later, more) = ((offset != 0) as u8, more as u8);
+        Self(later * Self::LATER + more * Self::MORE)
     }
 
     /// Whether it holds the transport header, and others follow.

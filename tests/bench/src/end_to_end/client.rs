@@ -23,6 +23,9 @@ static SCRIPT: &str = include_str!("../../../peers/wrk.lua");
 
 /// Connections of each run, half of them to each server.
 pub const CONNECTIONS: u64 = 64;
+/// How long each of them rests between two requests, in ms, when it does: they then make about a
+/// quarter of the requests that they could.
+const PACE: u32 = 4;
 /// Points of the distribution of latency, in percent.
 pub const PERCENTILES: [f64; 13] =
     [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.99];
@@ -31,8 +34,11 @@ const SOON: Duration = Duration::from_secs(20);
 /// What a request is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A connection that stays.
+    /// A connection that stays, one after the other.
     KeepAlive,
+    /// A connection that stays and rests in between, so that the CPUs are not busy all the time: then
+    /// latency is what the way takes, not how long requests wait for each other.
+    Paced,
     /// A connection of its own.
     Connection,
 }
@@ -107,8 +113,14 @@ pub fn wrk(
     // It takes whole seconds; ours are ended earlier, by the signal that it is made for.
     command.args([&format!("-t{threads}"), &format!("-c{CONNECTIONS}"), "-d600"]);
     command.arg("-s").arg(&script);
-    if kind == Kind::Connection {
-        command.args(["-H", "Connection: close"]);
+    match kind {
+        Kind::KeepAlive => {}
+        Kind::Paced => {
+            command.env("PACE", PACE.to_string());
+        }
+        Kind::Connection => {
+            command.args(["-H", "Connection: close"]);
+        }
     }
     let first = targets.first().context("nobody to ask")?;
     let [targets, points] = [words(targets), words(&PERCENTILES)];

@@ -34,6 +34,7 @@ use peer::Peer;
 struct Amount {
     peers: usize,
     keep_alive: Duration,
+    paced: Duration,
     connections: Duration,
     /// How many of the peers send bulk, over so many connections at once.
     bulk_peers: usize,
@@ -45,6 +46,7 @@ struct Amount {
 #[derive(Clone, Debug)]
 struct Round {
     keep_alive: Run,
+    paced: Run,
     connections: Run,
     /// Gbit/s, over as many connections as [`Amount::streams`] says.
     bulk: Vec<f64>,
@@ -90,6 +92,7 @@ fn amount(scope: Scope) -> Amount {
         Amount {
             peers: 5,
             keep_alive: Duration::from_millis(250),
+            paced: Duration::from_millis(250),
             connections: Duration::from_millis(250),
             bulk_peers: 2,
             streams: &[1],
@@ -99,6 +102,7 @@ fn amount(scope: Scope) -> Amount {
         Amount {
             peers: Peer::ALL.len(),
             keep_alive: Duration::from_millis(1500),
+            paced: Duration::from_millis(1000),
             connections: Duration::from_millis(1000),
             bulk_peers: Peer::ALL.len(),
             streams: &[1, 4],
@@ -109,8 +113,9 @@ fn amount(scope: Scope) -> Amount {
 
 fn round(bed: &Bed<'_>, amount: Amount, sends_bulk: bool) -> Result<Round> {
     let keep_alive = bed.requests(Kind::KeepAlive, amount.keep_alive)?;
+    let paced = bed.requests(Kind::Paced, amount.paced)?;
     let connections = bed.requests(Kind::Connection, amount.connections)?;
     let streams = if sends_bulk { amount.streams } else { &[] };
     let bulk = streams.iter().map(|streams| bed.bulk(*streams, amount.bytes));
-    Ok(Round { keep_alive, connections, bulk: bulk.collect::<Result<_>>()? })
+    Ok(Round { keep_alive, paced, connections, bulk: bulk.collect::<Result<_>>()? })
 }

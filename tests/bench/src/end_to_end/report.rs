@@ -77,11 +77,17 @@ impl All<'_> {
         let what = ("keepalive", "requests on 64 connections that stay", "requests/s");
         let row = self.row(what, limit, |round| Some(round.keep_alive.rate));
         rows.push(ours(row, Target::at_least(KEEP_ALIVE)));
-        for (id, percent) in [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)] {
-            let what = format!("latency of those requests, {percent} % are answered within");
-            let row =
-                self.row((id, &what, "ms"), limit, |round| Some(round.keep_alive.at(percent)));
-            rows.push(if id == "p99" { ours(row, Target::at_most(P99)) } else { row });
+        let runs: [(&str, &str, RunOf); 2] = [
+            ("", "latency of those requests", |round| &round.keep_alive),
+            ("paced.", "latency of requests at a quarter of that pace", |round| &round.paced),
+        ];
+        for (which, of, run) in runs {
+            for (id, percent) in [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)] {
+                let (which, what) =
+                    (format!("{which}{id}"), format!("{of}, {percent} % are answered within"));
+                let row = self.row((&which, &what, "ms"), limit, |r| Some(run(r).at(percent)));
+                rows.push(if id == "p99" { ours(row, Target::at_most(P99)) } else { row });
+            }
         }
         let what = ("connections", "connections of one request each, 64 at once", "connections/s");
         let rate = |round: &Round| Some(round.connections.rate);
@@ -93,7 +99,9 @@ impl All<'_> {
             rows.push(self.row(what, (peer, Peer::Nginx), rate));
         }
         let what = ("lost", "requests and connections that failed", "requests");
-        let lost = |round: &Round| Some((round.keep_alive.lost + round.connections.lost) as f64);
+        let lost = |round: &Round| {
+            Some((round.keep_alive.lost + round.paced.lost + round.connections.lost) as f64)
+        };
         // Nothing to nothing is no ratio.
         let row = Row { ratio: None, of: None, ..self.row(what, limit, lost) };
         rows.push(ours(row, Target::at_most(0.0)));
