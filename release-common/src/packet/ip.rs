@@ -63,6 +63,8 @@ impl Fragment {
     pub const WHOLE: Self = Self(0);
     /// The first fragment.
     pub const FIRST: Self = Self(Self::MORE);
+    /// One in the middle.
+    pub const MIDDLE: Self = Self(Self::LATER | Self::MORE);
     /// The last fragment.
     pub const LAST: Self = Self(Self::LATER);
 

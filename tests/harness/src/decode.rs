@@ -57,10 +57,10 @@ fn compare<A: Ip>(
 ) {
     let ip = &headers.ip;
     let fragment = match (expected.offset, expected.more) {
-        (0, false) => Fragment::Whole,
-        (0, true) => Fragment::First,
-        (_, true) => Fragment::Middle,
-        (_, false) => Fragment::Last,
+        (0, false) => Fragment::WHOLE,
+        (0, true) => Fragment::FIRST,
+        (_, true) => Fragment::MIDDLE,
+        (_, false) => Fragment::LAST,
     };
     let found = reference::Ip {
         version: A::VERSION,
@@ -71,7 +71,7 @@ fn compare<A: Ip>(
         ttl: ip.ttl,
         tos: ip.tos,
         dont_fragment: ip.dont_fragment,
-        more: matches!(ip.fragment, Fragment::First | Fragment::Middle),
+        more: matches!(ip.fragment, Fragment::FIRST | Fragment::MIDDLE),
         // In a first fragment it counts the extension headers behind the fragment header.
         offset: if expected.offset == 0 { 0 } else { ip.fragment_offset },
         ident: ip.ident,
@@ -85,7 +85,7 @@ fn compare<A: Ip>(
             ip.fragment_offset.is_multiple_of(8)
                 && ip.fragment_offset <= ip.header - A::HEADER as u16
         );
-        assert!(ip.fragment_offset == 0 || fragment == Fragment::First && A::VERSION == 6);
+        assert!(ip.fragment_offset == 0 || fragment == Fragment::FIRST && A::VERSION == 6);
     }
     assert_eq!(headers.transport(), expected.at + expected.header, "offset of the transport");
     assert!(packet.holds(headers.transport() + headers.ip_payload() as usize), "ends inside");

@@ -173,7 +173,7 @@ fn forget(frame: &[u8; FRAME]) {
             pad_end: 0,
         }
     };
-    let _ = EMBRYOS4.remove(&key);
+    let _ = EMBRYOS4.remove(key);
 }
 
 #[cfg(not(test))]
