@@ -16,7 +16,7 @@ use crate::maps::{self, FamilyMaps};
 use crate::tables::{KernelTables, Run};
 use crate::work::Work;
 
-/// Entry point, and all of the journey for nearly every packet of IPv4.
+/// Entry point, and all of the journey for nearly every packet.
 #[inline(always)]
 pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     if R::LOOKS_ONLY {
@@ -31,7 +31,8 @@ pub fn enter<R: Run>(ctx: &XdpContext) -> u32 {
     verdict::<R>(ctx, outcome)
 }
 
-/// First stage of family `A`, and that of replies in IPv4.
+/// First stage of family `A`, and that of replies in IPv4: in IPv6 it would be more than the stack
+/// holds.
 #[inline(always)]
 fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
     let mut frame = XdpFrame::new(ctx.ctx);
@@ -48,12 +49,19 @@ fn begin<A: FamilyMaps, R: Run>(ctx: &XdpContext, link: Link) -> u32 {
         return verdict::<R>(ctx, outcome);
     }
     let Some(work) = Work::<A>::of::<R>() else { return lost::<R>(ctx) };
-    work.keep_headers(headers);
+    if A::VERSION == 4 {
+        work.keep_headers(headers);
+    } else {
+        // Read once more: carried along until here, they take more of the stack than Linux 6.1 has.
+        match packet::parse::<A, _>(&frame, link) {
+            Ok(headers) => work.keep_headers(headers),
+            Err(_) => return lost::<R>(ctx),
+        }
+    }
     decided::<A, R>(ctx, &work, next)
 }
 
-/// What becomes of a packet that no other program is needed for. In IPv6, doing together with deciding
-/// would be more than the stack holds, as Linux 6.1 counts it.
+/// What becomes of a packet that no other program is needed for.
 #[inline(always)]
 fn at_once<A: FamilyMaps, R: Run>(
     frame: &mut XdpFrame,
@@ -65,7 +73,7 @@ fn at_once<A: FamilyMaps, R: Run>(
         return None;
     }
     match next.decision.at_once() {
-        None if A::VERSION == 4 => act_at_once(frame, tables, headers, &next.decision),
+        None => act_at_once(frame, tables, headers, &next.decision),
         outcome => outcome,
     }
 }
