@@ -48,7 +48,9 @@ impl Topology {
         if self.spec.mode == Mode::Snat {
             let addresses: Vec<String> =
                 self.spec.families.iter().map(|family| snat(*family).to_string()).collect();
-            let _ = writeln!(text, "snat = {{ addresses = {} }}", list(&addresses));
+            let ports = self.spec.snat_ports.map(|ports| format!(", ports = {ports:?}"));
+            let (addresses, ports) = (list(&addresses), ports.unwrap_or_default());
+            let _ = writeln!(text, "snat = {{ addresses = {addresses}{ports} }}");
         }
         text
     }

@@ -125,6 +125,8 @@ pub struct TopologySpec {
     pub tunnel_ends: TunnelEnds,
     /// `conversation`, if it shall be given.
     pub conversation: Option<&'static str>,
+    /// Source ports of mode `snat`, if others than the default shall be used.
+    pub snat_ports: Option<&'static str>,
     /// Further lines of `[daemon]`.
     pub daemon: String,
     /// Further lines of `[[service]]`.
@@ -156,6 +158,7 @@ impl Default for TopologySpec {
             outer: Family::V4,
             tunnel_ends: TunnelEnds::Program,
             conversation: None,
+            snat_ports: None,
             daemon: String::new(),
             service: String::new(),
             loopback: false,

@@ -69,6 +69,8 @@ pub fn topology(peer: Peer) -> Result<Topology> {
         mode: peer.mode(),
         // As many as the kernel's connection tracking holds.
         daemon: "flow_capacity = 262144\n".into(),
+        // Each is taken for a minute and more: a run of connections takes ten thousand.
+        snat_ports: Some("1024-32767"),
         ..TopologySpec::default()
     })
 }
