@@ -94,8 +94,14 @@ impl<R: Run> Tables for KernelTables<R> {
 
     #[inline(always)]
     fn tag(&self) -> u32 {
+        self.moment().1
+    }
+
+    #[inline(always)]
+    fn moment(&self) -> (u64, u32) {
+        let nanoseconds = self.nanoseconds();
         // Two incarnations of one element are never made in the same nanosecond.
-        self.nanoseconds() as u32
+        (nanoseconds, nanoseconds as u32)
     }
 
     #[inline(always)]

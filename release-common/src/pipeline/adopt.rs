@@ -1,6 +1,6 @@
 //! Taking over a connection whose beginning was not seen here, or not to its end.
 
-use super::open::{Found, How, NotOpened, begun, open};
+use super::open::{Found, How, NotOpened, begun, entry, open};
 use super::place::Target;
 use super::{Counter, Decision, FamilyTables, count_step, udp};
 use crate::abi::{Flow, FrontendRef, Side};
@@ -44,8 +44,7 @@ pub fn adopt<A: Ip, T: FamilyTables<A>>(
         (how, None)
     } else {
         flow.state = udp::state(tables, &to, true).0;
-        let old = tables.flow(key).map(|flow| (flow, FlowWord(flow.state().get())));
-        (How::OPENED, old)
+        (How::OPENED, entry(tables, key))
     };
     match open(tables, &to, &mut flow, (embryo, word), old, how) {
         Ok(()) => {}

@@ -19,6 +19,14 @@ pub type Entry<'a> = (Shared<'a, Flow>, FlowWord);
 /// element, or not at all.
 pub type Found<'a> = (Shared<'a, Embryo>, EmbryoWord);
 
+/// The flow under a key. Its word is read once: everything that follows is about this incarnation of
+/// the element.
+#[inline(always)]
+pub fn entry<'a, A: Ip, T: FamilyTables<A>>(tables: &'a T, key: &FlowKey<A>) -> Option<Entry<'a>> {
+    let flow = tables.flow(key)?;
+    Some((flow, FlowWord(flow.state().get())))
+}
+
 /// The embryo under a key.
 #[inline(always)]
 pub fn found<'a, A: Ip, T: FamilyTables<A>>(tables: &'a T, key: &FlowKey<A>) -> Option<Found<'a>> {
@@ -35,6 +43,25 @@ pub enum NotOpened {
     Full,
     /// The service has as many flows as it may have, which is counted. The embryo is gone.
     Limit,
+}
+
+/// The flow and the embryo under a key.
+#[inline(always)]
+pub fn entries<'a, A: Ip, T: FamilyTables<A>>(
+    tables: &'a T,
+    key: &FlowKey<A>,
+) -> (Option<Entry<'a>>, Option<Found<'a>>) {
+    // In this order, what was promoted between the two look-ups is found as a flow.
+    let mut embryo = found(tables, key);
+    let mut flow = entry(tables, key);
+    if embryo.is_some() && flow.is_some() {
+        // Promoted between them, maybe in place of a closed flow, or beside one that is still there?
+        embryo = found(tables, key);
+        if embryo.is_none() {
+            flow = entry(tables, key);
+        }
+    }
+    (flow, embryo)
 }
 
 /// How an embryo becomes a flow.

@@ -217,7 +217,8 @@ pub fn begin<A: Ip, P: Packet, T: FamilyTables<A>>(
         return Placed::Decided(untold(tables, &to, untracked));
     }
     let scale = if tcp { window_scale(packet, headers) } else { None };
-    place(tables, headers, &to, EmbryoWord::syn(tables.tag(), scale))
+    let (begun_at, tag) = tables.moment();
+    place(tables, headers, &to, EmbryoWord::syn(tag, scale), begun_at)
 }
 
 /// Sends a packet where a new flow would go, and keeps nothing of it: conversation `datagram`, or
@@ -275,13 +276,14 @@ fn former<T: Tables>(
     Some(FrontendRef { service: tables.backend(owner)?.service, ring: 0 })
 }
 
-/// Places a new flow and notes it as an embryo whose word is `state`.
+/// Places a new flow and notes it as an embryo whose word is `state`, begun at that nanosecond.
 #[inline(always)]
 fn place<A: Ip, T: FamilyTables<A>>(
     tables: &T,
     headers: &Headers<A>,
     to: &Target<'_, A>,
     state: EmbryoWord,
+    begun_at: u64,
 ) -> Placed {
     let Admitted { choice, snat } = match admit(tables, to) {
         Ok(admitted) => admitted,
@@ -307,7 +309,7 @@ fn place<A: Ip, T: FamilyTables<A>>(
         snat,
         chosen_by: choice.by as u32,
         // A client that repeats its SYN waits from the first one on.
-        syn_at: if waits { tables.nanoseconds() } else { 0 },
+        syn_at: if waits { begun_at } else { 0 },
     };
     Placed::Decided(match tables.insert_embryo(to.key, &embryo) {
         Ok(()) if siblings => return Placed::LookAtSiblings,

@@ -147,6 +147,8 @@ pub trait Tables {
     fn hz(&self) -> u32;
     /// A tag for a new entry's state word, different for each incarnation of an element.
     fn tag(&self) -> u32;
+    /// [`Self::nanoseconds`] and [`Self::tag`] by one reading of the clock.
+    fn moment(&self) -> (u64, u32);
     /// Whether some frontend uses this port.
     fn is_frontend_port(&self, port: Be16) -> bool;
     /// Whether some instance uses this port.

@@ -1,6 +1,6 @@
 //! Client → frontend, TCP.
 
-use super::open::{Entry, Found, found, promote};
+use super::open::{Entry, Found, entries, entry, found, promote};
 use super::place::{self, Target, to_embryo, to_flow};
 use super::{Counter, Decision, FamilyTables, Inbound, count_step, look, trial};
 use crate::abi::{Embryo, Flow, FlowKey, mode};
@@ -35,10 +35,12 @@ enum Case<'a> {
 /// A packet to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
 pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, segment: &Headers<A>) -> Option<Decision> {
+    if segment.has(flag::SYN) {
+        return None;
+    }
     let key = segment.key_from_client();
-    let flow = tables.flow(&key)?;
-    let word = FlowWord(flow.state().get());
-    if !word.is_live() || word.restart() || segment.has(flag::SYN) {
+    let (flow, word) = entry(tables, &key)?;
+    if !word.is_live() || word.restart() {
         return None;
     }
     Some(tracked(tables, segment, &key, flow))
@@ -53,23 +55,13 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) -> Inbound {
     let key = segment.key_from_client();
     let key = tables.keep_key(&key);
-    let flow = tables.flow(key);
-    // Read once: everything that follows is about this incarnation of the element.
-    let word = flow.map(|flow| FlowWord(flow.state().get()));
-    let embryo = found(tables, key);
-    let to = match place::target(tables, key, segment.has(flag::SYN), flow, embryo) {
+    let (flow, embryo) = entries(tables, key);
+    let known = flow.map(|(flow, _)| flow);
+    let to = match place::target(tables, key, segment.has(flag::SYN), known, embryo) {
         Ok(to) => to,
         Err(none) => return none,
     };
-    // A handshake that was promoted between the two look-ups is a flow by now, maybe in place of a
-    // closed one.
-    let (flow, word) = if embryo.is_none() {
-        let flow = tables.flow(key);
-        (flow, flow.map(|flow| FlowWord(flow.state().get())))
-    } else {
-        (flow, word)
-    };
-    Inbound::Decided(match classify(segment, &to, flow.zip(word), embryo) {
+    Inbound::Decided(match classify(segment, &to, flow, embryo) {
         Case::Tracked(flow) => tracked(tables, segment, key, flow),
         Case::Repeated(flow) => repeated(packet, tables, segment, &to, flow),
         Case::Begin(embryo) => match begin(tables, segment, &to, embryo) {

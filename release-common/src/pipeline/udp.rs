@@ -4,7 +4,7 @@
 //! so does a datagram of the client a second later: a flood of random sources, however often each is
 //! used, evicts embryos only. Conversation `datagram` keeps nothing.
 
-use super::open::{Entry, Found, How, NotOpened, begun, found, open};
+use super::open::{Entry, Found, How, NotOpened, begun, entries, entry, open};
 use super::place::{self, ITSELF, Target, end_embryo, to_embryo, to_flow};
 use super::{Counter, Decision, FamilyTables, Inbound, snat};
 use crate::abi::{Embryo, Flow, QuicKey, conversation, mode};
@@ -17,8 +17,7 @@ use crate::tcp::word::{EmbryoPhase, EmbryoWord, FlowWord, Phase};
 /// A datagram to a port that some frontend uses, of a flow that is simply live; `None` if it is not.
 #[inline(always)]
 pub fn live<A: Ip, T: FamilyTables<A>>(tables: &T, datagram: &Headers<A>) -> Option<Decision> {
-    let flow = tables.flow(&datagram.key_from_client())?;
-    let word = FlowWord(flow.state().get());
+    let (flow, word) = entry(tables, &datagram.key_from_client())?;
     if !word.is_live() || word.quic() {
         return None;
     }
@@ -35,22 +34,15 @@ pub fn inbound<A: Ip, P: Packet, T: FamilyTables<A>>(
 ) -> Inbound {
     let key = datagram.key_from_client();
     let key = tables.keep_key(&key);
-    let flow = tables.flow(key);
-    let old = flow.map(|flow| (flow, FlowWord(flow.state().get())));
-    let embryo = found(tables, key);
-    let to = match place::target(tables, key, false, flow, embryo) {
+    let (old, embryo) = entries(tables, key);
+    let known = old.map(|(flow, _)| flow);
+    let to = match place::target(tables, key, false, known, embryo) {
         Ok(to) => to,
         Err(none) => return none,
     };
     if to.service.conversation == conversation::DATAGRAM {
         return Inbound::Place;
     }
-    // One that was promoted between the two look-ups is a flow by now.
-    let old = if embryo.is_none() {
-        tables.flow(key).map(|flow| (flow, FlowWord(flow.state().get())))
-    } else {
-        old
-    };
     let server = if to.service.conversation == conversation::QUIC {
         named(packet, tables, datagram, &to)
     } else {

@@ -77,6 +77,7 @@ impl Tables for Hooked<'_> {
         fn nanoseconds(&self) -> u64;
         fn hz(&self) -> u32;
         fn tag(&self) -> u32;
+        fn moment(&self) -> (u64, u32);
         fn is_frontend_port(&self, port: Be16) -> bool;
         fn attempts(&self) -> u32;
         fn set_attempts(&self, attempts: u32);

@@ -326,6 +326,9 @@ impl Tables for ModelTables {
         self.tags.set(self.tags.get() + 1);
         self.tags.get()
     }
+    fn moment(&self) -> (u64, u32) {
+        (self.nanoseconds(), self.tag())
+    }
     fn attempts(&self) -> u32 {
         self.attempts.get()
     }
