@@ -23,6 +23,7 @@ use crate::net::namespace::Namespace;
 use crate::probe::inject::Injector;
 use crate::probe::segment::{Leg, Segment, probe};
 use crate::probe::watch::{Liveness, Rhythm, Watch};
+use crate::verdict::walk::Totals;
 
 /// How often there is a look.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
@@ -144,7 +145,7 @@ impl Daemon {
         loop {
             pace.next().await;
             let orders = orders(&self.state().await);
-            let found = looking(|| self.look_at_silent(&orders));
+            let found = looking(|| self.look_at_silent(&self.needed(orders)?));
             // The kernels of instances take their own time.
             pace.worked();
             log_failure(self.follow_up(found).await);
@@ -155,6 +156,19 @@ impl Daemon {
         let Found { ended, doomed } = found?;
         self.record(&ended).await?;
         self.destroy(doomed).await
+    }
+
+    /// The orders without those that only ask, of instances without a connection: a version may stand
+    /// by or be drained for long, and is no reason to walk the tables.
+    fn needed(&self, orders: HashMap<u32, Orders>) -> Result<HashMap<u32, Orders>, ApiError> {
+        let mut needed = HashMap::with_capacity(orders.len());
+        for (backend, order) in orders {
+            let ends = order.force.is_some() || order.reset_after.is_some();
+            if ends || Totals::read(&self.reader, &[backend])?.live() != 0 {
+                needed.insert(backend, order);
+            }
+        }
+        Ok(needed)
     }
 
     /// Looks at all connections that there is something to do about, and does it.

@@ -74,9 +74,10 @@ impl Work {
         left == 0
     }
 
-    /// Whether there is anything to remove.
-    fn is_any(&self) -> bool {
-        !(self.flows.is_empty() && self.embryos.is_empty() && self.sessions.is_empty())
+    /// How many entries there are to remove.
+    fn len(&self) -> usize {
+        let tuples = self.flows.values().chain(self.embryos.values()).map(Vec::len);
+        tuples.chain(self.sessions.values().map(Vec::len)).sum()
     }
 
     /// What could not be written down stays in its table.
@@ -85,6 +86,20 @@ impl Work {
         for tuples in self.flows.values_mut() {
             tuples.retain(|tuple| !kept.contains(tuple));
         }
+    }
+}
+
+/// How many entries went.
+#[derive(Clone, Copy, Default)]
+struct Removed {
+    flows: usize,
+    /// Embryos and sessions.
+    others: usize,
+}
+
+impl Removed {
+    fn all(self) -> usize {
+        self.flows + self.others
     }
 }
 
@@ -120,24 +135,26 @@ impl Daemon {
         let work = work?;
         let time = |jiffies| Duration::from_secs_f64(f64::from(jiffies) / f64::from(self.clock.hz));
         let rest = (took * LONG_REST).min(time(work.late)).max(time(work.wait));
-        let found = work.is_any();
+        let found = work.len();
         let removed = self.remove(work).await?;
         // What could not be removed is tried again.
-        due.at = (!found).then(|| begun + rest);
-        Ok(removed)
+        due.at = (removed.all() == found).then(|| begun + rest);
+        Ok(removed.flows)
     }
 
-    async fn remove(&self, mut work: Work) -> Result<usize, ApiError> {
+    async fn remove(&self, mut work: Work) -> Result<Removed, ApiError> {
         if let Err(error) = self.record(&work.forced).await {
             log::error!("{error}");
             work.keep_forced();
         }
         let linger = self.clock.jiffies(LINGER);
+        let mut removed = Removed::default();
         for (limit, tuples) in work.embryos {
-            self.programs.reap(reap_op::EMBRYOS, &tuples, limit, limit)?;
+            let gone = self.programs.reap(reap_op::EMBRYOS, &tuples, limit, limit)?;
+            removed.others += gone.len();
         }
         for (limit, sessions) in work.sessions {
-            self.programs.reap_sessions(&sessions, limit)?;
+            removed.others += self.programs.reap_sessions(&sessions, limit)?;
         }
         let mut claimed = Vec::new();
         for (limit, tuples) in work.flows {
@@ -147,13 +164,12 @@ impl Daemon {
             }
         }
         if claimed.is_empty() {
-            return Ok(0);
+            return Ok(removed);
         }
         // One grace period: every program that looked before the claim has ended.
         tokio::task::block_in_place(grace_period);
-        let mut removed = 0;
         for (limit, tuples) in claimed {
-            removed += self.programs.reap(reap_op::REAP, &tuples, limit, linger)?.len();
+            removed.flows += self.programs.reap(reap_op::REAP, &tuples, limit, linger)?.len();
         }
         Ok(removed)
     }

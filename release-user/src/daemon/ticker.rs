@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 use release_common::abi::{Event, IPPROTO_UDP};
 
 use super::core::{Daemon, lock};
+use super::idle::Subject;
 use super::regularly::{Pace, REST, log_failure};
 use super::report::nearly_full;
 use super::{clock, events, reaper};
 use crate::api::types::{ApiError, TargetQuery, Verdict};
 use crate::config::Protocol;
 use crate::control::state::{DrainState, ServiceState};
+use crate::verdict::walk::Totals;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How often a target that is idle is looked at again: a mid-flow packet may have been adopted.
+/// How often at most a target that is idle is looked at again though its counters say nothing new:
+/// interfaces, sockets or tables may be others.
 const IDLE_AGAIN: Duration = Duration::from_secs(5);
+/// Rest after such a look, in times what it took.
+const IDLE_REST: u32 = 200;
 
 /// A service and a version or instance.
 type Name = (String, String);
@@ -27,8 +32,18 @@ type Name = (String, String);
 struct Reported {
     overdue: HashSet<Name>,
     table: bool,
-    /// When each drain is due to be looked at, unless the service has another generation by then.
-    due: HashMap<Name, (Instant, u32)>,
+    /// The last look at each drain.
+    looks: HashMap<Name, Look>,
+}
+
+/// A look at a drain.
+struct Look {
+    /// When the next one is due, unless the service has another generation by then.
+    due: Instant,
+    generation: u32,
+    /// If it was idle: its instances and what they had counted, which a mid-flow packet that is
+    /// adopted changes.
+    idle: Option<(Vec<u32>, Totals)>,
 }
 
 impl Daemon {
@@ -91,7 +106,7 @@ impl Daemon {
         lock(&self.idle).retain(|target| draining.contains(target));
         lock(&self.declines).retain(|target, _| draining.contains(target));
         reported.overdue.retain(|target| draining.contains(target));
-        reported.due.retain(|target, _| draining.contains(target));
+        reported.looks.retain(|target, _| draining.contains(target));
         Ok(())
     }
 
@@ -136,26 +151,33 @@ impl Daemon {
     /// Reports a drain's end, and raises its alarm once at the deadline.
     async fn watch_drain(
         &self,
-        service: &ServiceState,
+        state: &ServiceState,
         target: &str,
         drain: &DrainState,
         reported: &mut Reported,
     ) -> Result<(), ApiError> {
-        let (service, generation) = (service.name.as_str(), service.generation);
+        let (service, generation) = (state.name.as_str(), state.generation);
         let name = (service.to_owned(), target.to_owned());
         let start = Instant::now();
-        if reported.due.get(&name).is_some_and(|due| due.0 > start && due.1 == generation) {
+        if let Some(look) = reported.looks.get(&name)
+            && look.due > start
+            && look.generation == generation
+            && !self.has_news(look)?
+        {
             return Ok(());
         }
+        let backends = Subject::find(state, target)?.backends();
+        let before = Totals::read(&self.reader, &backends)?;
         let overdue = drain.is_overdue(clock::monotonic());
         let query = TargetQuery { service: name.0.clone(), target: name.1.clone() };
         let (_, report) = self.judge(&query).await?;
         let idle = report.verdict == Verdict::Idle;
         // The samples were slept through, not worked.
         let slept = self.sampling(service).await;
-        let wait = start.elapsed().saturating_sub(slept) * REST;
-        let due = start + if idle { wait.max(IDLE_AGAIN) } else { wait };
-        reported.due.insert(name.clone(), (due, generation));
+        let took = start.elapsed().saturating_sub(slept);
+        let wait = if idle { (took * IDLE_REST).max(IDLE_AGAIN) } else { took * REST };
+        let look = Look { due: start + wait, generation, idle: idle.then_some((backends, before)) };
+        reported.looks.insert(name.clone(), look);
         let new = {
             let mut known = lock(&self.idle);
             if idle {
@@ -179,6 +201,14 @@ impl Daemon {
             self.events.publish("alarm", Some(service), Some(target), text);
         }
         Ok(())
+    }
+
+    /// Whether an idle target has counted anything since.
+    fn has_news(&self, look: &Look) -> Result<bool, ApiError> {
+        match &look.idle {
+            Some((backends, then)) => Ok(Totals::read(&self.reader, backends)? != *then),
+            None => Ok(false),
+        }
     }
 
     /// Time a verdict of a service spends between its samples.
