@@ -15,7 +15,7 @@ const SKIP_SEED: u64 = 0x736b_6970_0000_0002;
 /// A slot that nobody has taken yet, while a ring is being filled.
 const FREE: u32 = u32::MAX;
 
-/// Number of slots of a ring: a prime from 251 to 131071.
+/// Number of slots of a ring: a prime from 251 to 1048573.
 ///
 /// It must be prime because each instance steps through the slots by a fixed stride, which
 /// visits every slot only if stride and size have no common divisor.
@@ -29,12 +29,12 @@ impl RingSize {
     /// Default: the paper's small table. Shares of 100 equal instances differ by at most 1/655.
     pub const DEFAULT: Self = Self(65_537);
     /// Largest size that is accepted.
-    pub const MAX: Self = Self(131_071);
+    pub const MAX: Self = Self(1_048_573);
 
     /// Checks a number of slots.
     ///
     /// # Errors
-    /// When it is not a prime from 251 to 131071; the error names the nearest one.
+    /// When it is not a prime from 251 to 1048573; the error names the nearest one.
     pub fn new(slots: u32) -> Result<Self, RingSizeError> {
         if (Self::MIN.0..=Self::MAX.0).contains(&slots) && is_prime(slots) {
             Ok(Self(slots))
@@ -195,7 +195,7 @@ impl Turns {
         let Some(mut top) = self.due.peek_mut() else { return 0 };
         let index = top.0.1;
         self.taken[index] += 1;
-        // At most 131071 · u32::MAX: far inside u64.
+        // At most 1048573 · u32::MAX: far inside u64.
         top.0.0 = self.taken[index] * self.heaviest / u64::from(members[index].weight);
         index
     }

@@ -122,7 +122,7 @@ pub(super) const SERVICE: &[Case] = &[
         "name = \"web\"",
         "name = \"web\"\nring_size = 65536",
         &[
-            "f.toml:6: service[web].ring_size: 65536 is not a prime from 251 to 131071 (the nearest is 65537)",
+            "f.toml:6: service[web].ring_size: 65536 is not a prime from 251 to 1048573 (the nearest is 65537)",
         ],
     ),
     (
@@ -130,7 +130,7 @@ pub(super) const SERVICE: &[Case] = &[
         "name = \"web\"",
         "name = \"web\"\nring_size = -1",
         &[
-            "f.toml:6: service[web].ring_size: -1 is not a prime from 251 to 131071 (the nearest is 251)",
+            "f.toml:6: service[web].ring_size: -1 is not a prime from 251 to 1048573 (the nearest is 251)",
         ],
     ),
     (

@@ -193,7 +193,7 @@ fn limits_are_included() {
         ("[\"10.0.0.11:8080\"]", "[{ addr = \"10.0.0.11:65535\", weight = 1000 }]"),
         ("interfaces = [\"eth0\"]", "interfaces = [\"eth0\"]\nflow_capacity = 16_777_216"),
         ("interfaces = [\"eth0\"]", "interfaces = [\"fifteen_bytes.0\"]\nembryo_capacity = 1024"),
-        ("name = \"web\"", "name = \"web\"\nring_size = 131071\nidle_timeout = \"12d\""),
+        ("name = \"web\"", "name = \"web\"\nring_size = 1048573\nidle_timeout = \"12d\""),
         ("name = \"web\"", "name = \"web\"\ndrain = { settle = \"1ms\", samples = 1 }"),
         ("\"web\"", &format!("\"{}\"", "x".repeat(63))),
     ] {
