@@ -4,8 +4,8 @@
 //! mounts a new /sys, which hides bpffs.
 
 use std::fs::{self, File};
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
@@ -14,7 +14,7 @@ use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
@@ -22,6 +22,10 @@ use nix::sched::{CloneFlags, setns};
 use crate::command;
 use crate::process::{Process, SharedChild, end};
 use crate::sockets::connect_from;
+
+/// How long a socket that was closed may still be bound: a process that is being started by another
+/// thread has all descriptors until it runs its program.
+const HELD_BY_A_CHILD: Duration = Duration::from_secs(2);
 
 /// A way into a namespace that threads and tasks may keep. It does not keep the namespace's name
 /// alive: that goes with [`Netns`].
@@ -175,6 +179,40 @@ impl Netns {
         match thread::scope(|scope| scope.spawn(moved).join()) {
             Ok(result) => result,
             Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Listens on an address (port 0: any) inside.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn listen(&self, at: impl Into<SocketAddr>) -> Result<TcpListener> {
+        self.bind(at.into(), TcpListener::bind)
+    }
+
+    /// Opens a UDP socket at an address (port 0: any) inside.
+    ///
+    /// # Errors
+    /// As [`Netns::listen`].
+    pub fn udp(&self, at: impl Into<SocketAddr>) -> Result<UdpSocket> {
+        self.bind(at.into(), UdpSocket::bind)
+    }
+
+    fn bind<T: Send>(
+        &self,
+        at: SocketAddr,
+        bind: impl Fn(SocketAddr) -> io::Result<T> + Sync,
+    ) -> Result<T> {
+        let until = Instant::now() + HELD_BY_A_CHILD;
+        loop {
+            match self.enter(|| bind(at))? {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                bound => {
+                    return bound.with_context(|| format!("cannot bind {at} in {}", self.name));
+                }
+            }
         }
     }
 

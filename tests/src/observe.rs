@@ -1,31 +1,15 @@
-//! What end-to-end tests share: the answers of `releasectl` as types, checks of the whole, waiting
-//! for events, and random numbers that a failure can be repeated with.
+//! What end-to-end tests share: the answers of `releasectl` as types, checks of the whole, and
+//! random numbers that a failure can be repeated with.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::topology::{Balancer, SERVICE};
-
-const POLL: Duration = Duration::from_millis(5);
-
-/// Waits until the condition holds.
-///
-/// # Panics
-/// It does not hold within `deadline`; the message carries `what`.
-#[track_caller]
-pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + deadline;
-    while !condition() {
-        assert!(Instant::now() < until, "not within {deadline:?}: {what}");
-        thread::sleep(POLL);
-    }
-}
 
 /// Random numbers (splitmix64), the same ones for the same seed.
 #[derive(Debug, Clone)]
@@ -66,6 +50,9 @@ pub struct Service {
     pub generation: u32,
     /// In configuration order.
     pub versions: Vec<Version>,
+    /// New flows refused, by cause.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// A version in [`Service`].
@@ -367,7 +354,8 @@ mod tests {
         let (mut a, mut b) = (Dice::new(7), Dice::new(7));
         assert_eq!(a.roll(), b.roll());
         assert!((0..1000).all(|_| a.below(3) < 3));
-        assert!((0..1000).all(|_| a.within(POLL) < POLL));
+        let bound = Duration::from_millis(5);
+        assert!((0..1000).all(|_| a.within(bound) < bound));
     }
 
     #[test]
@@ -376,14 +364,5 @@ mod tests {
         assert_eq!(counters.live(), -1);
         assert!(!Counters::default().grown_from(&counters));
         assert!(counters.grown_from(&Counters::default()));
-    }
-
-    #[test]
-    fn eventually_gives_up() {
-        let waited = std::panic::catch_unwind(|| {
-            eventually(Duration::from_millis(10), "the impossible", || false);
-        });
-        let message = waited.unwrap_err().downcast::<String>().unwrap();
-        assert!(message.contains("the impossible"), "{message}");
     }
 }

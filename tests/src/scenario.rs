@@ -20,6 +20,7 @@ const POLL: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// It does not hold within `deadline`; the message says `what` was waited for.
+#[track_caller]
 pub fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !condition() {
@@ -266,7 +267,7 @@ impl Backend {
     /// # Errors
     /// The address cannot be bound.
     pub fn listen(&self) -> Result<TcpListener> {
-        self.listen_at(self.address.into())
+        self.namespace.listen(self.address)
     }
 
     /// As [`Backend::listen`], wherever its server has its address of a family.
@@ -275,13 +276,7 @@ impl Backend {
     /// The address cannot be bound, or there is none.
     pub fn listen_over(&self, family: Family) -> Result<TcpListener> {
         let of_family = |at: &&SocketAddr| at.is_ipv4() == (family == Family::V4);
-        self.listen_at(*self.serves().iter().find(of_family).context("no such address")?)
-    }
-
-    fn listen_at(&self, at: SocketAddr) -> Result<TcpListener> {
-        self.namespace
-            .enter(|| TcpListener::bind(at))?
-            .with_context(|| format!("cannot listen on {at}"))
+        self.namespace.listen(*self.serves().iter().find(of_family).context("no such address")?)
     }
 }
 
@@ -339,5 +334,19 @@ impl Topology {
         let mut pair = Pair { client, server };
         pair.talk()?;
         Ok(pair)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eventually_gives_up() {
+        let waited = std::panic::catch_unwind(|| {
+            eventually(Duration::from_millis(10), "the impossible", || false);
+        });
+        let message = waited.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("the impossible"), "{message}");
     }
 }

@@ -1,13 +1,13 @@
 //! A webhook that keeps what is posted to it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::Value;
 
 use crate::netns::{Netns, NsHandle};
@@ -44,8 +44,7 @@ impl Webhook {
         address: SocketAddr,
         answer: impl Fn(&Posted) -> u16 + Send + 'static,
     ) -> Result<Self> {
-        let listener = namespace.enter(|| TcpListener::bind(address))?;
-        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        let listener = namespace.listen(address)?;
         let address = listener.local_addr()?;
         let posted = Arc::new(Mutex::new(Vec::new()));
         let over = Arc::new(AtomicBool::new(false));

@@ -313,7 +313,7 @@ fn an_empty_service_answers_as_it_was_told_to() {
     lb.write_config(&config.replace(mode, "mode = \"nat\"\nwhen_empty = \"pass\"\n")).unwrap();
     lb.releasectl_ok(&["reload"]).unwrap();
     assert_eq!(connect(DEADLINE).0, Some(ErrorKind::ConnectionRefused));
-    let own = lb.namespace.enter(|| std::net::TcpListener::bind(FRONTEND)).unwrap().unwrap();
+    let own = lb.namespace.listen(FRONTEND).unwrap();
     assert_eq!(connect(DEADLINE).0, None);
     drop(own);
     lb.releasectl_ok(&["undrain", SERVICE, "v1"]).unwrap();

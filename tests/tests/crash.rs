@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use release_tests::http;
 use release_tests::load::{Group, Load, LoadPlan};
-use release_tests::observe::{Counters, Ctl, Dice, Service, eventually};
+use release_tests::observe::{Counters, Ctl, Dice, Service};
 use release_tests::process::Process;
+use release_tests::scenario::eventually;
 use release_tests::topology::{Daemon, FRONTEND, SERVICE, Topology, TopologySpec};
 
 const DEADLINE: Duration = Duration::from_secs(10);

@@ -79,8 +79,7 @@ fn error_of(mut stream: &TcpStream) -> Option<ErrorKind> {
 
 /// As the VIP is on every backend, in one-way modes.
 fn listen_at_frontend(topology: &Topology) -> TcpListener {
-    let namespace = &topology.backends[0].namespace;
-    namespace.enter(|| TcpListener::bind(FRONTEND)).unwrap().unwrap()
+    topology.backends[0].namespace.listen(FRONTEND).unwrap()
 }
 
 #[test]

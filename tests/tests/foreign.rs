@@ -1,8 +1,7 @@
 //! Traffic that is not a service's passes the programs as if they were not there.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
-use std::net::{TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -34,8 +33,7 @@ fn pings(from: &Netns, to: SocketAddr) -> Result<()> {
 
 /// Sends half a megabyte each way over a connection to a listener of our own.
 fn tcp(from: &Netns, to: &Netns, address: SocketAddr) -> Result<SocketAddr> {
-    let listener = to.enter(|| TcpListener::bind(address))?;
-    let listener = listener.with_context(|| format!("bind {address}"))?;
+    let listener = to.listen(address)?;
     let mut client = from.connect(address, DEADLINE)?;
     let (server, peer) = listener.accept()?;
     exchange(&mut client, server).with_context(|| format!("over {address}"))?;
@@ -62,8 +60,8 @@ fn exchange(client: &mut TcpStream, mut server: TcpStream) -> Result<()> {
 
 /// Datagrams there and back, small and fragmented.
 fn udp(from: &Netns, to: &Netns, address: SocketAddrV4) -> Result<()> {
-    let server = to.enter(|| UdpSocket::bind(address))??;
-    let client = from.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+    let server = to.udp(address)?;
+    let client = from.udp((Ipv4Addr::UNSPECIFIED, 0))?;
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(DEADLINE))?;
     }
@@ -133,7 +131,7 @@ fn other_traffic_is_untouched() {
     }
     tcp(host, &backend.namespace, (there, BACKEND_PORT).into()).unwrap();
     // From a source port that is an instance's.
-    let listener = host.enter(|| TcpListener::bind((BALANCER, 9000))).unwrap().unwrap();
+    let listener = host.listen((BALANCER, 9000)).unwrap();
     let from = SocketAddrV4::new(ours, BACKEND_PORT);
     let to = SocketAddrV4::new(BALANCER, 9000);
     let mut stream = client.connect_from(from, to, DEADLINE).unwrap();
@@ -197,7 +195,7 @@ fn ipv6_passes() {
     pings(client, at(0, here).into()).unwrap();
     // TCP to the number of the service's port.
     let there = at(FRONTEND.port(), index(&lb.namespace, CLIENT_SIDE));
-    let listener = lb.namespace.enter(|| TcpListener::bind(there)).unwrap().unwrap();
+    let listener = lb.namespace.listen(there).unwrap();
     let to = at(FRONTEND.port(), here).into();
     let mut stream = client.connect(to, DEADLINE).unwrap();
     exchange(&mut stream, listener.accept().unwrap().0).unwrap();

@@ -39,7 +39,7 @@ struct Page {
 impl Page {
     fn of(backend: &Backend) -> Self {
         let at = SocketAddr::new(backend.instance(Family::V4).ip(), PAGE_PORT);
-        let listener = backend.namespace.enter(|| TcpListener::bind(at)).unwrap().unwrap();
+        let listener = backend.namespace.listen(at).unwrap();
         let ok = Arc::new(AtomicBool::new(true));
         let (accepting, answer) = (listener.try_clone().unwrap(), Arc::clone(&ok));
         let thread = Some(thread::spawn(move || {

@@ -80,8 +80,7 @@ fn another_server_behind_the_same_connection_is_noticed() {
     use std::io::{Read, Write};
     let topology = Topology::new(&TopologySpec::default()).unwrap();
     let backend = &topology.backends[0];
-    let listener =
-        backend.namespace.enter(|| std::net::TcpListener::bind(backend.address)).unwrap().unwrap();
+    let listener = backend.namespace.listen(backend.address).unwrap();
     let liar = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         for answer in 0.. {

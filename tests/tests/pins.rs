@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use release_tests::load::{Group, Load, LoadPlan};
-use release_tests::observe::{Ctl, Dice, InForce, eventually};
+use release_tests::observe::{Ctl, Dice, InForce};
+use release_tests::scenario::eventually;
 use release_tests::topology::{FRONTEND, Topology, TopologySpec};
 
 const DEADLINE: Duration = Duration::from_secs(10);

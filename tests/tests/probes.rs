@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::process::Output;
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ fn nothing_healthy_expires() {
 fn pair_of(topology: &Topology, family: Family) -> Pair {
     let backend = &topology.backends[0];
     let at = backend.instance(family);
-    let listener = backend.namespace.enter(|| TcpListener::bind(at)).unwrap().unwrap();
+    let listener = backend.namespace.listen(at).unwrap();
     let client = topology.client.connect(frontend(family), DEADLINE).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     let (server, _) = listener.accept().unwrap();

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -206,7 +206,7 @@ fn backends_take_packets_out_of_every_kind_of_tunnel() {
     for (number, (kind, around, inner, outer)) in (1..).zip(kinds) {
         // The answer comes straight to the client, who knows nothing of tunnels.
         let source = topology.client_addresses_of(inner)[0];
-        let client = topology.client.enter(|| UdpSocket::bind((source, 0))).unwrap().unwrap();
+        let client = topology.client.udp((source, 0)).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         let question = question(number, 1);
         let from = client.local_addr().unwrap();
@@ -261,7 +261,7 @@ fn flows_notice_errors_and_other_servers() {
         assert!(format!("{error:#}").contains("refused"), "{error:#}");
     }
     // A server that begins to lie about its name.
-    let socket = backend.namespace.enter(|| UdpSocket::bind(backend.address)).unwrap().unwrap();
+    let socket = backend.namespace.udp(backend.address).unwrap();
     let liar = std::thread::spawn(move || {
         let mut buffer = [0; 100];
         for answer in 0.. {
@@ -275,7 +275,7 @@ fn flows_notice_errors_and_other_servers() {
         }
     });
     let outcome = direct(&topology, backend, Family::V4, Protocol::Udp);
-    let client = topology.client.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    let client = topology.client.udp((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     client.send_to(b"end", backend.address).unwrap();
     liar.join().unwrap();
     let outcome = outcome.unwrap();

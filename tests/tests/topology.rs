@@ -1,6 +1,6 @@
 //! Self-tests of the topology, the server and the guards, by routed access without a data plane.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use release_tests::http;
@@ -16,8 +16,8 @@ fn everyone_reaches_everyone() {
     let topology = Topology::new(&TopologySpec::default()).unwrap();
     assert_eq!(topology.backends.len(), 4);
     let reaches = |from: &Netns, to: &Netns, address: Ipv4Addr| {
-        let listener = to.enter(|| TcpListener::bind((address, 9000)).unwrap()).unwrap();
-        from.connect((address, 9000).into(), DEADLINE).unwrap();
+        let listener = to.listen((address, 0)).unwrap();
+        from.connect(listener.local_addr().unwrap(), DEADLINE).unwrap();
         listener.accept().unwrap().1.ip()
     };
     let client = topology.client_addresses()[0];

@@ -20,8 +20,7 @@ fn service(protocols: &[Protocol], mode: Mode, more: &str) -> Topology {
 
 /// A question and its answer: a flow.
 fn talk(topology: &Topology, server: &UdpSocket) -> UdpSocket {
-    let bind = || UdpSocket::bind("10.1.0.2:0");
-    let client = topology.client.enter(bind).unwrap().unwrap();
+    let client = topology.client.udp(([10, 1, 0, 2], 0)).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.connect(FRONTEND).unwrap();
     client.send(b"question").unwrap();
@@ -34,7 +33,7 @@ fn talk(topology: &Topology, server: &UdpSocket) -> UdpSocket {
 
 fn bind(backend: &Backend, at: impl Into<SocketAddr>) -> UdpSocket {
     let at = at.into();
-    let socket = backend.namespace.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    let socket = backend.namespace.udp(at).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
 }

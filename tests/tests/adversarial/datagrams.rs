@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(250);
 pub const TIMEOUTS: &str = "udp_timeout = \"2s\"\nunreplied_timeout = \"1s\"";
 
 fn bind(namespace: &Netns, at: SocketAddr) -> UdpSocket {
-    let socket = namespace.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+    let socket = namespace.udp(at).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
 }

@@ -6,8 +6,8 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use release_tests::netns::Netns;
-use release_tests::observe::{Ctl, eventually};
-use release_tests::scenario::{DEADLINE, send};
+use release_tests::observe::Ctl;
+use release_tests::scenario::{DEADLINE, eventually, send};
 use release_tests::topology::{Backend, Family, Topology, frontend};
 
 const BYTES: usize = 1 << 20;
@@ -65,8 +65,7 @@ impl Bulk {
 
 fn listen(backend: &Backend, family: Family) -> Result<TcpListener> {
     let at = backend.serves_in(family)?;
-    let listener = backend.namespace.enter(|| TcpListener::bind(at))?;
-    let listener = listener.with_context(|| format!("cannot listen on {at}"))?;
+    let listener = backend.namespace.listen(at)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

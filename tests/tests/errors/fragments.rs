@@ -76,7 +76,7 @@ impl<'a> Sender<'a> {
     /// `idents`: how far fragments of others are identified; the kernel takes equal ones together.
     fn new(topology: &'a Topology, family: Family, idents: u16) -> Self {
         let from = SocketAddr::new(topology.client_addresses_of(family)[0], 0);
-        let socket = topology.client.enter(|| UdpSocket::bind(from)).unwrap().unwrap();
+        let socket = topology.client.udp(from).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let frames = PacketSocket::sender(&topology.client, "eth0").unwrap();
         Self { topology, frames, socket, to: frontend(family), idents }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use release_tests::error_queue::{Listening, Told};
 use release_tests::netns::Netns;
-use release_tests::observe::{Ctl, eventually};
-use release_tests::scenario::DEADLINE;
+use release_tests::observe::Ctl;
+use release_tests::scenario::{DEADLINE, eventually};
 use release_tests::topology::Family::{self, V4, V6};
 use release_tests::topology::Mode::{self, Container, Dsr, Gue, Host, Ipip, Nat, Snat};
 use release_tests::topology::{Protocol, Topology, TopologySpec, far_client, frontend};
@@ -55,7 +55,7 @@ fn connected(client: &Netns, family: Family) -> UdpSocket {
         V4 => Ipv4Addr::UNSPECIFIED.into(),
         V6 => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = client.enter(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
+    let socket = client.udp((any, 0)).unwrap();
     socket.connect(frontend(family)).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket
@@ -96,7 +96,7 @@ impl Talk {
     fn begin(topology: &Topology, client: &Netns, family: Family) -> Self {
         let backend = &topology.backends[0];
         let at = backend.serves_in(family).unwrap();
-        let server = backend.namespace.enter(|| UdpSocket::bind(at)).unwrap().unwrap();
+        let server = backend.namespace.udp(at).unwrap();
         server.set_read_timeout(Some(DEADLINE)).unwrap();
         let client = connected(client, family);
         let mut buffer = [0; 16];

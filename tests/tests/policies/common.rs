@@ -83,7 +83,7 @@ pub fn all(version: &str, connections: u32) -> BTreeMap<String, u32> {
 
 /// A UDP socket inside a namespace.
 pub fn udp(namespace: &Netns, from: SocketAddr) -> Result<UdpSocket> {
-    let socket = namespace.enter(|| UdpSocket::bind(from))?.context("cannot bind")?;
+    let socket = namespace.udp(from)?;
     socket.set_read_timeout(Some(DEADLINE))?;
     Ok(socket)
 }

@@ -55,8 +55,7 @@ fn asking(topology: &Topology, ca: &Authority) -> String {
 
 /// As the VIP is on every backend.
 fn listen(topology: &Topology) -> TcpListener {
-    let namespace = &topology.backends[0].namespace;
-    namespace.enter(|| TcpListener::bind(FRONTEND)).unwrap().unwrap()
+    topology.backends[0].namespace.listen(FRONTEND).unwrap()
 }
 
 #[test]

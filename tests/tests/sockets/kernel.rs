@@ -38,7 +38,7 @@ impl Pair {
     }
 
     fn listen(&self, address: &str) -> TcpListener {
-        self.server.enter(|| TcpListener::bind(address)).unwrap().unwrap()
+        self.server.listen(address.parse::<SocketAddr>().unwrap()).unwrap()
     }
 }
 

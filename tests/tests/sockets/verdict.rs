@@ -212,7 +212,7 @@ fn datagrams_that_nobody_has_read_are_busy() {
     let lb = &topology.lb;
     let _daemon = topology.up(&[("v1", 100)]).unwrap();
     let backend = &topology.backends[0];
-    let server = backend.namespace.enter(|| UdpSocket::bind(backend.address)).unwrap().unwrap();
+    let server = backend.namespace.udp(backend.address).unwrap();
     let send = || {
         let socket = UdpSocket::bind("10.1.0.2:0")?;
         socket.send_to(b"question", FRONTEND)
