@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, Map, PerCpuArray, PerCpuValues, ProgramArray};
-use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable};
 
@@ -16,6 +16,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 
 /// Bytes of a frame that each run gets anew. What follows stays as it was.
 pub const RENEWED: usize = 64;
+/// Index of each namespace's loopback interface (include/net/net_namespace.h: `LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
 /// Bits of a flow's number that are in the client's port; the others are in its address.
 const PORT_BITS: u32 = 14;
 
@@ -105,8 +107,9 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Loads them. `entries`: capacity of the table that [`Reference::Lookup`] looks into; `bpffs`:
-    /// where the maps of the programs to be measured are pinned.
+    /// Loads them, in a namespace that is used for nothing else. `entries`: capacity of the table that
+    /// [`Reference::Lookup`] looks into; `bpffs`: where the maps of the programs to be measured are
+    /// pinned.
     ///
     /// # Errors
     /// The kernel refuses them.
@@ -119,6 +122,9 @@ impl Driver {
         for name in ["floor", "lookup", "drive"] {
             program(&mut ebpf, name)?.load().with_context(|| name.to_owned())?;
         }
+        // The kernel calls an attached program by its dispatcher. One that isn't attached goes there for
+        // each BPF_PROG_TEST_RUN, and waits twice until no CPU is in it: many times the run itself.
+        program(&mut ebpf, "drive")?.attach_to_if_index(LOOPBACK, XdpMode::Skb)?;
         let map = ebpf.take_map("ENTRIES").context("no map ENTRIES")?;
         let Map::HashMap(data) = map else { bail!("ENTRIES: no hash table") };
         Ok(Self { ebpf, entries: Raw::of("ENTRIES", data)?, next: Progress::zeroed() })
@@ -202,9 +208,9 @@ impl Driver {
         Ok(Driven { flow: went.flow, seq: went.seq, ..ran })
     }
 
-    /// Where sequence numbers go on.
-    pub fn set_seq(&mut self, seq: u32) {
-        self.next.seq = seq;
+    /// Where flows and sequence numbers go on: behind these.
+    pub fn go_on_from(&mut self, flow: u32, seq: u32) {
+        self.next = Progress { flow, seq };
     }
 
     /// Runs a reference by itself.

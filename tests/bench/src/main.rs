@@ -55,6 +55,11 @@ impl Scope {
     pub fn rounds(self) -> usize {
         9
     }
+
+    /// Turns of each program of the packet path in a round.
+    pub fn turns(self) -> u32 {
+        if self.quick { 50 } else { 200 }
+    }
 }
 
 /// Measures a section.

@@ -11,12 +11,16 @@ use release_tests::frames::{destination, ends};
 use super::check;
 use super::rig::Rig;
 
+/// Packets of a program in a turn. What disturbs it comes and goes within milliseconds: a turn is less.
+pub const TIMES: u32 = 4_000;
+
 /// `XDP_PASS` (include/uapi/linux/bpf.h).
 pub const PASS: u32 = 2;
 /// `XDP_TX`.
 pub const TX: u32 = 3;
 /// `XDP_REDIRECT`.
 pub const REDIRECT: u32 = 4;
+
 /// One thing to measure.
 pub struct Case {
     /// Of its row.
@@ -25,15 +29,15 @@ pub struct Case {
     pub what: &'static str,
     /// What comes in.
     pub packets: Packets,
-    /// Packets in a round.
-    pub times: u32,
     /// What the program returns for each packet.
     pub action: u32,
     /// What each packet is counted as.
     pub reason: Reason,
     /// Where it goes.
     pub to: To,
-    /// The sequence number before the next packet's.
+    /// The number of the flow before the next packet's.
+    pub flow: u32,
+    /// The sequence number before the next packet's, if they advance.
     pub seq: Option<u32>,
     /// Most of `lookup`'s that it may take.
     pub target: Option<f64>,
@@ -54,16 +58,16 @@ pub enum To {
 
 impl Case {
     /// Packets of a live flow from its client.
-    pub fn new(id: &'static str, what: &'static str, packets: &Packets, times: u32) -> Self {
+    pub fn new(id: &'static str, what: &'static str, packets: &Packets) -> Self {
         Self {
             id,
             what,
             packets: packets.clone(),
-            times,
             action: REDIRECT,
             reason: Reason::Forwarded,
             to: To::Nowhere,
             target: None,
+            flow: 0,
             seq: first_seq(packets),
         }
     }
@@ -93,12 +97,11 @@ impl Case {
     /// # Errors
     /// Something else than it should be.
     pub fn run(&mut self, rig: &mut Rig, driver: &mut Driver) -> Result<Driven> {
-        if let Some(seq) = self.seq {
-            driver.set_seq(seq);
-        }
+        driver.go_on_from(self.flow, self.seq.unwrap_or_default());
         rig.renew()?;
         let before = rig.counted()?;
-        let driven = driver.run(&self.packets, self.times)?;
+        let driven = driver.run(&self.packets, TIMES)?;
+        self.flow = driven.flow;
         let mut frame = self.packets.of(driven.flow);
         if let Some(seq) = &mut self.seq {
             *seq = driven.seq;
@@ -106,7 +109,7 @@ impl Case {
         }
         ensure!(driven.action == self.action, "action {} of {}", driven.action, self.action);
         let after = rig.counted()?;
-        let times = u64::from(self.times);
+        let times = u64::from(TIMES);
         let counted = after.since(&before);
         let wanted = BTreeMap::from([(format!("{:?}", self.reason), times)]);
         ensure!(counted == wanted, "{counted:?}, not {wanted:?}");

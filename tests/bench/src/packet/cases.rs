@@ -9,6 +9,7 @@ use release_tests::driver::Packets;
 use release_tests::frames::{Segment, destination, flags, syn_options};
 use release_tests::model::Scene;
 
+use super::EMBRYOS;
 use super::case::{Case, PASS, padded};
 use super::connection::{Connection, DATA, SCALE};
 use super::rounds::Rounds;
@@ -42,29 +43,18 @@ impl Rounds {
         let acks = self.reference.clone();
         let reply = Packets { seq_step, reply: true, ..Packets::of_one(one.by_server(DATA)) };
         self.rows(&mut [
-            Case::new(
-                "packet.established.data",
-                "established, client to instance, data",
-                &data,
-                self.times,
-            )
-            .to(one.instance)
-            .at_most(1.8),
-            Case::new(
-                "packet.established.ack",
-                "established, client to instance, no data",
-                &acks,
-                self.times,
-            )
-            .to(one.instance)
-            .at_most(1.8),
+            Case::new("packet.established.data", "established, client to instance, data", &data)
+                .to(one.instance)
+                .at_most(1.8),
+            Case::new("packet.established.ack", "established, client to instance, no data", &acks)
+                .to(one.instance)
+                .at_most(1.8),
             Case {
                 reason: Reason::Replied,
                 ..Case::new(
                     "packet.established.reply",
                     "established, instance to client, data",
                     &reply,
-                    self.times,
                 )
             }
             .to(one.frontend)
@@ -86,7 +76,7 @@ impl Rounds {
         ] {
             let packets = Packets { flows, ..acks.clone() };
             self.rig.fill(&packets, flow, |_| flow.backend)?;
-            let case = Case::new(id, what, &packets, self.times).to(one.instance);
+            let case = Case::new(id, what, &packets).to(one.instance);
             self.rows(&mut [Case { target, ..case }])?;
         }
         Ok(())
@@ -107,16 +97,15 @@ impl Rounds {
         // It is the writing that is measured here, not a large table's memory.
         let room = Case {
             reason: Reason::Placed,
-            ..Case::new("packet.syn", "SYN, pin written", &new(CLIENT, FEW, true), self.times)
+            ..Case::new("packet.syn", "SYN, pin written", &new(CLIENT, FEW, true))
         };
+        let packets = new(CHURNING, 26, false);
+        self.rig.drive(&mut self.driver)?;
+        let filled = self.driver.run(&packets, 2 * EMBRYOS)?;
         let churning = Case {
             reason: Reason::Placed,
-            ..Case::new(
-                "packet.syn.churning",
-                "SYN, always new, table churning",
-                &new(CHURNING, 26, false),
-                self.times,
-            )
+            flow: filled.flow,
+            ..Case::new("packet.syn.churning", "SYN, always new, table churning", &packets)
         };
         self.rows(&mut [
             room.any().at_most(0.7 * katran::SYN),
@@ -133,7 +122,7 @@ impl Rounds {
         let not_ours = Case {
             action: PASS,
             reason: Reason::NotOurPort,
-            ..Case::new("packet.not-ours", "not ours, left to the kernel", &packets, self.times)
+            ..Case::new("packet.not-ours", "not ours, left to the kernel", &packets)
         };
         self.rows(&mut [not_ours.at_most(0.7 * katran::NOT_OURS)])?;
         let mut scene = Scene::new(&[1], 4).udp();
@@ -146,8 +135,7 @@ impl Rounds {
         let packets = Packets::of_one(datagram);
         self.rig.flow(&packets.frame)?;
         let udp =
-            Case::new("packet.udp", "UDP, established, client to instance", &packets, self.times)
-                .to(instance);
+            Case::new("packet.udp", "UDP, established, client to instance", &packets).to(instance);
         self.rows(&mut [udp.at_most(0.6 * katran::UDP)])
     }
 

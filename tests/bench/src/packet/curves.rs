@@ -25,7 +25,7 @@ impl Rounds {
         for flows in (0..=20).step_by(step) {
             let packets = Packets { flows, ..self.reference.clone() };
             self.rig.fill(&packets, flow, |_| flow.backend)?;
-            let case = Case::new("packet.flows", "many flows", &packets, self.times);
+            let case = Case::new("packet.flows", "many flows", &packets);
             let times = self.take(&mut [Case { to: To::AnyInstance, ..case }])?;
             let count = f64::from(1_u32 << flows);
             ours.push((count, median(&times.net(0))));
@@ -88,7 +88,7 @@ impl Rounds {
         }
         let packets = Packets { flows: FLOWS, ..self.reference.clone() };
         self.rig.fill(&packets, flow, |number| FIRST + number % count)?;
-        let case = Case::new("packet.instances", "many instances", &packets, self.times);
+        let case = Case::new("packet.instances", "many instances", &packets);
         let to = To::Among(Ipv4Addr::new(10, 77, 0, 0));
         Ok(median(&self.take(&mut [Case { to, ..case }])?.net(0)))
     }

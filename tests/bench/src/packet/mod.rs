@@ -57,8 +57,7 @@ fn on_one_cpu(scope: Scope) -> Result<Measured> {
     let reference = Packets::of_one(padded(one.by_client(0)));
     driver.know(&reference)?;
     let flow = rig.flow(&reference.frame)?;
-    let times = if scope.quick { 100_000 } else { 1_000_000 };
-    let mut run = Rounds { scope, rig, driver, times, reference, measured: Measured::default() };
+    let mut run = Rounds { scope, rig, driver, reference, measured: Measured::default() };
     run.references()?;
     say("packet path: established flows");
     run.established(&one, flow)?;
