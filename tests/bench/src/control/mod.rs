@@ -11,7 +11,7 @@ mod verdict;
 pub mod walk;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use release_tests::topology::{FRONTEND, SERVICE, Topology};
@@ -23,7 +23,7 @@ use self::shift::{Shifts, Times};
 use self::table::Owner;
 use self::usage::Process;
 use crate::row::{Measured, Row, Section, Stats, Target};
-use crate::{Scope, say};
+use crate::{Scope, interrupt, say};
 
 /// Ring sizes whose shifts are compared.
 const RINGS: [u32; 5] = [251, 1021, 4099, 16381, 65537];
@@ -37,6 +37,13 @@ const RING_PORT: u16 = 1000;
 const MANY_PORT: u16 = 2000;
 /// Instances of the service that gets another one.
 const MEMBERS: u32 = 10;
+
+/// Longer than between two of the daemon's looks at its tables.
+const LOOKS: Duration = Duration::from_secs(6);
+/// Percent of a CPU that a daemon uses that still works at something.
+const WORKS: f64 = 1.0;
+/// What it works at is over by then: closed connections linger for a minute, and may for two.
+const SETTLED: Duration = Duration::from_secs(240);
 
 /// Measures.
 ///
@@ -209,21 +216,43 @@ impl<'a> Bed<'a> {
         ])
     }
 
-    /// What the daemon uses while nothing is asked of it.
-    fn at_rest(&self, flows: u32) -> Result<Vec<Row>> {
-        let time = match (flows, self.scope.quick) {
-            (0, true) => Duration::from_secs(3),
-            (_, true) => Duration::from_secs(6),
-            // The tables are looked through once a minute.
-            (0, false) => Duration::from_secs(20),
-            (_, false) => Duration::from_secs(120),
-        };
-        // The time is what is measured over.
-        let idle = || {
+    /// Percent of a CPU that the daemon uses while nothing is asked of it. The time is what is measured
+    /// over.
+    fn left_alone(&self, time: Duration) -> Result<f64> {
+        let wait = || {
             thread::sleep(time);
             Ok(())
         };
-        let ((), cpu) = self.daemon.cpu_percent(idle)?;
+        let ((), cpu) = self.daemon.cpu_percent(wait)?;
+        Ok(cpu)
+    }
+
+    /// Waits until nothing is left to do of what was done before: connections that lingered, instances
+    /// that were taken away, a table that grew.
+    fn settle(&self, flows: u32) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            interrupt::check()?;
+            let cpu = self.left_alone(LOOKS)?;
+            // The tests' own connections linger for longer than a quick run takes.
+            let lingers = !self.scope.quick && self.maps.fullest_table()? != i64::from(flows);
+            if cpu < WORKS && !lingers {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < SETTLED, "the daemon does not come to rest: {cpu:.1} %");
+        }
+    }
+
+    /// What the daemon uses while nothing is asked of it.
+    fn at_rest(&self, flows: u32) -> Result<Vec<Row>> {
+        self.settle(flows)?;
+        let time = match (flows, self.scope.quick) {
+            (0, true) => Duration::from_secs(3),
+            (_, true) => Duration::from_secs(6),
+            (0, false) => Duration::from_secs(20),
+            (_, false) => Duration::from_secs(120),
+        };
+        let cpu = self.left_alone(time)?;
         let (rss, peak) = self.daemon.memory()?;
         let row = |id: &str, what: String, unit: &str, value: f64, bound: Option<f64>| {
             let id = format!("control.rest.{id}.{flows}");

@@ -8,8 +8,11 @@ use release_user::placement::{Member, Ring, RingSize};
 
 use crate::row::{Curve, Figure, Row, Section, Target};
 
-/// Instances of a ring.
+/// Instances of a ring of the default size.
 const COUNTS: [u32; 9] = [2, 3, 5, 10, 20, 50, 100, 200, 500];
+
+/// Instances of a ring that take the largest size.
+const MANY: [u32; 2] = [200, 500];
 
 fn members(count: u32) -> Vec<Member> {
     let member = |id: u32| Member {
@@ -31,8 +34,7 @@ fn imbalance(ring: &Ring) -> Result<f64> {
 }
 
 /// Slots that change when one member leaves, in times of those that must.
-fn disruption(members: &[Member], leaving: usize) -> Result<f64> {
-    let size = RingSize::DEFAULT;
+fn disruption(members: &[Member], leaving: usize, size: RingSize) -> Result<f64> {
     let before = Ring::build(members, size);
     let mut rest = members.to_vec();
     let gone = rest.remove(leaving).id;
@@ -41,6 +43,13 @@ fn disruption(members: &[Member], leaving: usize) -> Result<f64> {
     let pairs = before.slots().iter().zip(after.slots());
     let changed = pairs.filter(|(before, after)| before != after).count();
     Ok(changed as f64 / (f64::from(size.get()) / members.len() as f64))
+}
+
+/// The same, the worst of the first, the middle and the last: order must not matter.
+fn worst_disruption(members: &[Member], size: RingSize) -> Result<f64> {
+    let leaving = [0, members.len() / 2, members.len() - 1];
+    let times = leaving.into_iter().map(|at| disruption(members, at, size));
+    Ok(times.collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max))
 }
 
 /// Rows and a figure.
@@ -55,21 +64,23 @@ pub fn measure() -> Result<(Vec<Row>, Figure)> {
         let named: std::collections::HashSet<u32> = ring.slots().iter().copied().collect();
         ensure!(named.len() == count as usize, "{} of {count} instances named", named.len());
         balance.push((f64::from(count), imbalance(&ring)?));
-        // First, middle and last: order must not matter.
-        let leaving = [0, all.len() / 2, all.len() - 1];
-        let times =
-            leaving.map(|at| disruption(&all, at)).into_iter().collect::<Result<Vec<_>>>()?;
-        moved.push((f64::from(count), times));
+        moved.push((f64::from(count), worst_disruption(&all, RingSize::DEFAULT)?));
     }
-    let worst = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
     let mut rows = Vec::new();
-    for (count, times) in &moved {
-        let id = format!("control.ring.disruption.{count}");
-        let what = format!("slots of 65537 that change when one of {count} instances leaves");
+    let mut row = |id: &str, count: f64, size: RingSize, times: f64| {
+        let id = format!("control.ring.{id}.{count}");
+        let what = format!("slots of {size} that change when one of {count} instances leaves");
         rows.push(
-            Row::new(Section::ControlPath, &id, &what, "× ideal", &[worst(times)])
+            Row::new(Section::ControlPath, &id, &what, "× ideal", &[times])
                 .target(Target::at_most(2.0)),
         );
+    };
+    for (count, times) in &moved {
+        row("disruption", *count, RingSize::DEFAULT, *times);
+    }
+    for count in MANY {
+        let times = worst_disruption(&members(count), RingSize::MAX)?;
+        row("disruption.largest", f64::from(count), RingSize::MAX, times);
     }
     for (count, ratio) in &balance {
         let id = format!("control.ring.balance.{count}");
@@ -79,7 +90,6 @@ pub fn measure() -> Result<(Vec<Row>, Figure)> {
                 .target(Target::at_most(1.02)),
         );
     }
-    let points = moved.iter().map(|(count, times)| (*count, worst(times))).collect();
     let figure = Figure {
         section: Section::ControlPath,
         id: "control.ring".to_owned(),
@@ -89,7 +99,7 @@ pub fn measure() -> Result<(Vec<Row>, Figure)> {
         y: "times the ideal".to_owned(),
         y_log: false,
         curves: vec![
-            Curve { name: "slots that change when one leaves".to_owned(), points },
+            Curve { name: "slots that change when one leaves".to_owned(), points: moved },
             Curve { name: "largest share by smallest".to_owned(), points: balance },
         ],
     };

@@ -43,16 +43,16 @@ pub enum Kind {
     Connection,
 }
 
-/// What came of a run.
+/// What came of a run, or of several.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Requests that were answered.
     pub requests: u64,
-    /// Their number in a second.
+    /// Their number in a second, in the best of the runs.
     pub rate: f64,
     /// Requests and connections that failed, answered late (2 s) or badly.
     pub lost: u64,
-    /// Latencies in ms, at [`PERCENTILES`].
+    /// Latencies in ms, at [`PERCENTILES`], in the best of the runs.
     pub latency: Vec<f64>,
     /// CPU seconds of client, servers, balancer, and of the kernel's network threads.
     pub cpu: f64,
@@ -70,6 +70,22 @@ pub struct Groups {
 }
 
 impl Run {
+    /// Together with another of the same kind: what they count is added, and the better one's pace
+    /// stands for both. Better is what answers more; paced ones all answer as many, sooner or later.
+    pub fn and(self, other: Self, kind: Kind) -> Self {
+        let is_better = match kind {
+            Kind::KeepAlive | Kind::Connection => self.rate >= other.rate,
+            Kind::Paced => self.at(99.0) <= other.at(99.0),
+        };
+        Self {
+            requests: self.requests + other.requests,
+            lost: self.lost + other.lost,
+            cpu: self.cpu + other.cpu,
+            own: self.own.zip(other.own).map(|(one, other)| one + other),
+            ..if is_better { self } else { other }
+        }
+    }
+
     /// Latency at a percentile of [`PERCENTILES`], in ms.
     pub fn at(&self, percent: f64) -> f64 {
         let places = PERCENTILES.iter().zip(&self.latency);

@@ -1,7 +1,8 @@
 //! End to end: real stacks, clients and servers, in namespaces.
 //!
 //! Every peer has the same topology for itself, with the same client and the same servers, and is
-//! measured in turn with the others in each round; those whose turn it is not are idle. All links
+//! measured in turn with the others, in several short runs each round, of which the best counts, since
+//! whatever else goes on in the machine only takes away; those whose turn it is not are idle. All links
 //! are alike: veth with transmit offloads (checksums, TSO, GSO) off, since packets that XDP
 //! rewrites must have checksums, GRO off where they reach the balancer and on where they reach
 //! client and servers. Connection tracking, which nftables alone uses here, keeps the machine's size
@@ -21,7 +22,7 @@ mod service;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::row::Measured;
 use crate::{Scope, interrupt, say};
@@ -29,13 +30,16 @@ use bed::Bed;
 use client::{Kind, Run};
 use peer::Peer;
 
-/// How much is measured of each peer in a round.
+/// How much is measured of each peer in a round: runs of each kind.
 #[derive(Clone, Copy, Debug)]
 struct Amount {
     peers: usize,
-    keep_alive: Duration,
-    paced: Duration,
-    connections: Duration,
+    /// How long a run of requests takes.
+    run: Duration,
+    /// Runs of each kind.
+    keep_alive: usize,
+    paced: usize,
+    connections: usize,
     /// How many of the peers send bulk, over so many connections at once.
     bulk_peers: usize,
     streams: &'static [u8],
@@ -71,13 +75,21 @@ pub fn measure(scope: Scope) -> Result<Measured> {
     }
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); beds.len()];
     for number in 0..scope.rounds() {
-        interrupt::check()?;
         say(&format!("end to end: round {} of {}", number + 1, scope.rounds()));
-        for turn in 0..beds.len() {
-            // Each is once the first, and follows another one each time it is not.
-            let place = (turn + number) % beds.len();
-            let sends_bulk = place < amount.bulk_peers;
-            rounds[place].push(round(&beds[place], amount, sends_bulk)?);
+        // Each is once the first, and follows another one each time it is not.
+        let order = (0..beds.len()).map(|turn| (turn + number) % beds.len());
+        let order: Vec<usize> = order.collect();
+        let runs = |kind, turns| runs(&beds, &order, kind, turns, amount.run);
+        let keep_alive = runs(Kind::KeepAlive, amount.keep_alive)?;
+        let paced = runs(Kind::Paced, amount.paced)?;
+        let connections = runs(Kind::Connection, amount.connections)?;
+        let requests = keep_alive.into_iter().zip(paced).zip(connections);
+        for (place, ((keep_alive, paced), connections)) in requests.enumerate() {
+            interrupt::check()?;
+            let streams = if place < amount.bulk_peers { amount.streams } else { &[] };
+            let bulk = streams.iter().map(|streams| beds[place].bulk(*streams, amount.bytes));
+            let bulk = bulk.collect::<Result<_>>()?;
+            rounds[place].push(Round { keep_alive, paced, connections, bulk });
         }
     }
     for bed in &beds {
@@ -91,9 +103,10 @@ fn amount(scope: Scope) -> Amount {
     if scope.quick {
         Amount {
             peers: 5,
-            keep_alive: Duration::from_millis(250),
-            paced: Duration::from_millis(250),
-            connections: Duration::from_millis(250),
+            run: Duration::from_millis(125),
+            keep_alive: 2,
+            paced: 2,
+            connections: 2,
             bulk_peers: 2,
             streams: &[1],
             bytes: 64 << 20,
@@ -101,9 +114,10 @@ fn amount(scope: Scope) -> Amount {
     } else {
         Amount {
             peers: Peer::ALL.len(),
-            keep_alive: Duration::from_millis(1500),
-            paced: Duration::from_millis(1000),
-            connections: Duration::from_millis(1000),
+            run: Duration::from_millis(250),
+            keep_alive: 6,
+            paced: 4,
+            connections: 4,
             bulk_peers: Peer::ALL.len(),
             streams: &[1, 4],
             bytes: 256 << 20,
@@ -111,11 +125,24 @@ fn amount(scope: Scope) -> Amount {
     }
 }
 
-fn round(bed: &Bed<'_>, amount: Amount, sends_bulk: bool) -> Result<Round> {
-    let keep_alive = bed.requests(Kind::KeepAlive, amount.keep_alive)?;
-    let paced = bed.requests(Kind::Paced, amount.paced)?;
-    let connections = bed.requests(Kind::Connection, amount.connections)?;
-    let streams = if sends_bulk { amount.streams } else { &[] };
-    let bulk = streams.iter().map(|streams| bed.bulk(*streams, amount.bytes));
-    Ok(Round { keep_alive, paced, connections, bulk: bulk.collect::<Result<_>>()? })
+/// Runs of one kind, by turns; what came of those of each bed, in the order of `beds`.
+fn runs(
+    beds: &[Bed<'_>],
+    order: &[usize],
+    kind: Kind,
+    turns: usize,
+    time: Duration,
+) -> Result<Vec<Run>> {
+    let mut all: Vec<Option<Run>> = vec![None; beds.len()];
+    for _ in 0..turns {
+        for place in order {
+            interrupt::check()?;
+            let run = beds[*place].requests(kind, time)?;
+            all[*place] = Some(match all[*place].take() {
+                Some(before) => before.and(run, kind),
+                None => run,
+            });
+        }
+    }
+    all.into_iter().map(|run| run.context("no run")).collect()
 }
