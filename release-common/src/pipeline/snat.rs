@@ -3,16 +3,18 @@
 //! A port is claimed for one instance at a time: the same port may stand for other clients towards
 //! other instances. Ports come back by the reaper, once their flow is gone.
 
+use super::open::entry;
 use super::place::Target;
 use super::{FamilyTables, InsertError};
 use crate::abi::{Backend, Be16, SnatKey, SnatOwner, SnatSource};
 use crate::packet::Ip;
 use crate::placement::FlowHash;
+use crate::tcp::word::Phase;
 
 /// Seconds for which the reaper leaves a claimed port alone, whatever the tables say of its flow.
 pub const KEPT: u32 = 10;
 /// Ports tried for a new flow.
-const TRIES: u32 = 8;
+const TRIES: u32 = 64;
 
 /// The key under which a reply of `instance` is found.
 #[inline(always)]
@@ -35,7 +37,10 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
     to: &Target<'_, A>,
     backend: u32,
 ) -> Option<SnatSource> {
-    let entry = tables.backend(backend)?;
+    let instance = tables.backend(backend)?;
+    if let Some(source) = of_closed(tables, to, backend, instance) {
+        return Some(source);
+    }
     let ports = u32::from(to.service.snat_ports);
     let owner = SnatOwner { key: *to.key, claimed: tables.now() as u32, backend };
     let mut hash = FlowHash::of(to.key);
@@ -44,7 +49,7 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
         hash = hash.next();
         let port = Be16::new(to.service.snat_port.wrapping_add(hash.pick(ports) as u16));
         let source = to.service.snat_address::<A>(usize::from(index))?;
-        let key = snat_key(source, port, entry, to.key.proto);
+        let key = snat_key(source, port, instance, to.key.proto);
         let mine = match tables.claim_snat(&key, &owner) {
             Ok(()) => true,
             Err(InsertError::Exists) => is_mine(tables, &key, &owner),
@@ -55,6 +60,33 @@ pub fn claim<A: Ip, T: FamilyTables<A>>(
         }
     }
     None
+}
+
+/// What stood for the client in a closed flow of the same tuple to the same instance: to that, the new
+/// flow is the client's next one, by its timestamps (RFC 6191), as it would be without us. Another port
+/// may be one that it has in TIME-WAIT for another client.
+///
+/// The port stays ours: a flow that is not dying yet is removed a grace period from now at the earliest,
+/// and by then there is the new one's embryo, which the reaper asks for before it takes the port back.
+#[inline(always)]
+fn of_closed<A: Ip, T: FamilyTables<A>>(
+    tables: &T,
+    to: &Target<'_, A>,
+    backend: u32,
+    instance: &Backend,
+) -> Option<SnatSource> {
+    let (flow, word) = entry(tables, to.key)?;
+    let source = flow.snat().get();
+    let service = to.service;
+    let in_range = source.port.get().wrapping_sub(service.snat_port) < service.snat_ports;
+    let goes = word.dying() || matches!(word.phase(), Phase::Dead);
+    if goes || flow.backend().get() != backend || !in_range {
+        return None;
+    }
+    let address = service.snat_address(usize::from(source.index))?;
+    let key = snat_key(address, source.port, instance, to.key.proto);
+    let owner = tables.snat_owner(&key)?;
+    (owner.key == *to.key && owner.backend == backend).then_some(source)
 }
 
 /// Whether the flow has that port already, from an earlier attempt, and so lately that the reaper

@@ -432,6 +432,44 @@ mod sources {
         });
     }
 
+    /// The closed flow, whose port goes on, is on its way out.
+    #[test]
+    fn a_port_is_not_taken_back_from_under_a_tuple_that_comes_back() {
+        let closed = |world: &mut World| {
+            world.open_on(2);
+            world.run(&world.sends(2, RST, C + 1, 0));
+            world.tables.clock.set(world.tables.clock.get() + 20_000);
+        };
+        let key = |world: &World| {
+            let client = world.tables.scene().client_socket(2);
+            release_cases::model::Key { client, ..world.key(0) }
+        };
+        let collect = |tables: &ModelTables| assert_eq!(tables.free_ports(10_000), 0);
+        both(&scene(1), |scene| {
+            let claim = |world: &World, tables: &ModelTables| {
+                assert!(tables.claim(&key(world), 10_000));
+                collect(tables);
+            };
+            interleave(scene, closed, syn(2), claim, |world| {
+                // A grace period later.
+                assert!(world.tables.reap(&key(world)));
+                if !world.embryos().is_empty() {
+                    collect(&world.tables);
+                }
+            });
+            // Marked before the packet came, it may go at any time.
+            let marked = |world: &mut World| {
+                closed(world);
+                assert!(world.tables.claim(&key(world), 10_000));
+            };
+            let reap = |world: &World, tables: &ModelTables| {
+                tables.reap(&key(world));
+                tables.free_ports(10_000);
+            };
+            interleave(scene, marked, syn(2), reap, |_| {});
+        });
+    }
+
     #[test]
     fn a_port_is_not_taken_back_while_its_embryo_becomes_a_flow() {
         let old = |world: &mut World| {

@@ -158,6 +158,35 @@ pub fn cases() -> Vec<Case> {
                 packets([server(ACK, S + 10, C + 70_001).data(5)]),
             ],
         ),
+        scarce(
+            "a tuple that comes back keeps its port, however late",
+            1,
+            [
+                open(),
+                close(),
+                vec![Step::Advance(6000)],
+                packets([client(SYN, C + 70_000, 0).to(0, Reason::Placed)]),
+                packets([server(SYN | ACK, S + 9, C + 70_001), client(ACK, C + 70_001, S + 10)]),
+                packets([server(ACK, S + 10, C + 70_001).data(5)]),
+            ],
+        ),
+        scarce(
+            "a tuple that comes back to another instance",
+            1,
+            [
+                open(),
+                close(),
+                shift([0, 1]),
+                packets([client(SYN, C + 70_000, 0).to(1, Reason::Placed)]),
+                packets([server(SYN | ACK, S + 9, C + 70_001), client(ACK, C + 70_001, S + 10)]),
+                packets([server(ACK, S + 10, C + 70_001).data(5)]),
+            ],
+        ),
+        scarce(
+            "the last free port of sixteen is found",
+            16,
+            [(2..18).flat_map(|n| open_on(n, 0)).collect(), counts([(Placed, 16), (Opened, 16)])],
+        ),
         case(
             "what an instance sends to a port of nobody is not ours",
             [

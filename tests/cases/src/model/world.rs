@@ -20,7 +20,7 @@ pub const C: u32 = 1000;
 /// The server's initial sequence number.
 pub const S: u32 = 9000;
 /// More calls than any packet makes.
-pub const MANY: usize = 100;
+pub const MANY: usize = 250;
 
 /// One client, and the tables it goes through.
 pub struct World {
