@@ -98,7 +98,7 @@ fn classify<'a, A: Ip>(
             Some(embryo) if completes(to, embryo, segment) => {
                 Case::Completes(embryo, Some((flow, word)))
             }
-            Some(embryo) if aborts(embryo, segment) => Case::Handshake(embryo),
+            Some(embryo) if aborts(embryo, segment, word) => Case::Handshake(embryo),
             // A new connection is taking the closed one's place at this very moment.
             Some((_, seen)) if matches!(seen.phase(), EmbryoPhase::Ended) && !word.is_live() => {
                 Case::Nothing(Reason::EmbryoBusy)
@@ -142,12 +142,14 @@ fn completes<A: Ip>(to: &Target<'_, A>, (embryo, word): Found<'_>, segment: &Hea
         && to.reaches(segment)
 }
 
-/// Whether a segment is the client's RST of a handshake.
+/// Whether a segment is a RST of the client that is in a handshake, not in the `flow` under the same key.
+/// If that is closed, so is the client's socket of it: the RST is of the new one, to whose SYN something
+/// else was answered (RFC 9293 §3.10.7.3), as an instance does that has the tuple in TIME-WAIT.
 #[inline(always)]
-fn aborts<A: Ip>((embryo, word): Found<'_>, segment: &Headers<A>) -> bool {
+fn aborts<A: Ip>((embryo, word): Found<'_>, segment: &Headers<A>, flow: FlowWord) -> bool {
     matches!(word.phase(), EmbryoPhase::Syn | EmbryoPhase::SynAck)
         && segment.has(flag::RST)
-        && segment.seq == embryo.client_seq().get().wrapping_add(1)
+        && (!flow.is_live() || segment.seq == embryo.client_seq().get().wrapping_add(1))
 }
 
 /// A packet of a flow that we have.

@@ -5,7 +5,9 @@ use release_common::pipeline::Counter::{
 };
 use release_common::reason::Reason;
 
-use super::script::{C, Case, FlowIs, S, Step, Want, client, counts, open, packets, server};
+use super::script::{
+    C, Case, FlowIs, S, Step, Want, client, close, counts, open, packets, server, shift,
+};
 use crate::frames::flags;
 use crate::model::Scene;
 
@@ -13,6 +15,9 @@ const CATEGORY: &str = "reset";
 const ACK: u8 = flags::ACK;
 const FIN: u8 = flags::FIN | flags::ACK;
 const RST: u8 = flags::RST;
+const SYN: u8 = flags::SYN;
+/// The client's first number in a connection that follows.
+const NEW: u32 = C + 70_000;
 
 fn case(name: &str, steps: impl IntoIterator<Item = Vec<Step>>) -> Case {
     Case::new(CATEGORY, name, Scene::new(&[1, 0], 2), steps)
@@ -117,10 +122,28 @@ pub fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "RST of a new connection over a closed one, to an answer that was not for it",
+            [
+                open(),
+                close(),
+                shift([0, 1]),
+                packets([client(SYN, NEW, 0).to(1, Reason::Placed)]),
+                // From TIME-WAIT, say, after another client's connection.
+                packets([server(ACK, S + 700, C + 5000)]),
+                packets([
+                    client(RST, C + 5000, 0),
+                    client(SYN, NEW, 0).pinned(Reason::SynRepeated),
+                ]),
+                packets([server(SYN | ACK, S + 9, NEW + 1), client(ACK, NEW + 1, S + 10)]),
+                flow(FlowIs::Live),
+                counts([(Placed, 2), (Opened, 2), (ClosedFin, 1), (Unverified, 2)]),
+            ],
+        ),
+        case(
             "RST after both FINs closes nothing again",
             [
                 open(),
-                super::script::close(),
+                close(),
                 packets([client(RST, C + 2, 0), server(RST, S + 2, 0)]),
                 flow(FlowIs::ClosedFin),
                 counts([(Placed, 1), (Opened, 1), (ClosedFin, 1)]),
