@@ -1,6 +1,7 @@
 //! The daemon's API and its command, timed.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -61,13 +62,32 @@ pub fn shift(api: &Api, service: &str, weights: [u32; 2]) -> Result<(InForce, f6
     timed(|| api.ask(|client| client.shift(&request)))
 }
 
+/// A command of `releasectl` that asks the daemon, to be timed. It needs no network, so it is not moved
+/// into the balancer's namespace: that takes a fork of this process, and to copy the page tables of all
+/// that this process has measured with takes several times as long as the command.
+///
+/// # Errors
+/// The binary is not built.
+pub fn command(lb: &Balancer, arguments: &[&str]) -> Result<Command> {
+    let inside = lb.releasectl_command(arguments)?;
+    let mut command = Command::new(inside.get_program());
+    command.args(inside.get_args());
+    for (variable, value) in inside.get_envs() {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    Ok(command)
+}
+
 /// The same by the command, from the start of its process to its end.
 ///
 /// # Errors
 /// The command's.
 pub fn shift_by_command(lb: &Balancer, service: &str, weights: [u32; 2]) -> Result<(InForce, f64)> {
     let [v1, v2] = [format!("v1={}", weights[0]), format!("v2={}", weights[1])];
-    let mut command = lb.releasectl_command(&["shift", service, &v1, &v2, "-o", "json"])?;
+    let mut command = command(lb, &["shift", service, &v1, &v2, "-o", "json"])?;
     let (output, took) = timed(|| command::output(&mut command))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "releasectl shift: {}: {said}", output.status);

@@ -9,7 +9,7 @@ use release_tests::topology::Topology;
 use release_user::api::types::{DeregisterRequest, RegisterRequest, RetireRequest};
 use release_user::kernel::Maps;
 
-use super::api::{Api, timed};
+use super::api::{self, Api, timed};
 use super::bed::{self, MadeUp};
 use crate::row::{Row, Section, Target};
 
@@ -73,7 +73,7 @@ pub fn measure(
 
         let addr = bed::instance(FIRST + 2 * round + 1);
         let words = ["instance", "register", &*service.name, "v1", &addr, "-o", "json"];
-        let mut register = topology.lb.releasectl_command(&words)?;
+        let mut register = api::command(&topology.lb, &words)?;
         let (output, took) = timed(|| command::output(&mut register))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let answer: serde_json::Value =

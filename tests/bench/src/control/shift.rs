@@ -82,7 +82,7 @@ pub fn references(topology: &Topology, rounds: usize) -> Result<[Row; 2]> {
         let (done, took) = api::timed(|| Ok(waited()))?;
         ensure!(done == 0, "membarrier: {}", std::io::Error::last_os_error());
         graces.push(took);
-        let mut command = topology.lb.releasectl_command(&["--version"])?;
+        let mut command = api::command(&topology.lb, &["--version"])?;
         let (output, took) = api::timed(|| command::output(&mut command))?;
         ensure!(output.status.success(), "releasectl --version: {}", output.status);
         processes.push(took);
