@@ -50,9 +50,6 @@ pub struct Service {
     pub generation: u32,
     /// In configuration order.
     pub versions: Vec<Version>,
-    /// New flows refused, by cause.
-    #[serde(default)]
-    pub refused: BTreeMap<String, u64>,
 }
 
 /// A version in [`Service`].

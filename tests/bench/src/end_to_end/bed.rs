@@ -62,8 +62,6 @@ struct Counts {
     accepted: u64,
     /// Connections that went through the balancer, if there is one.
     balanced: Option<u64>,
-    /// SYNs that ours refused.
-    refused: u64,
 }
 
 /// The topology for a peer: two backends, all links alike.
@@ -146,7 +144,7 @@ impl<'a> Bed<'a> {
     /// # Errors
     /// That fails, or they did not go through the balancer.
     pub fn bulk(&self, streams: u8, bytes: u64) -> Result<f64> {
-        let (before, _) = self.balanced()?;
+        let before = self.balanced()?;
         let ip = if self.peer == Peer::Direct {
             *self.topology.backends.first().context("no backend")?.address.ip()
         } else {
@@ -155,7 +153,7 @@ impl<'a> Bed<'a> {
         let to = SocketAddrV4::new(ip, BULK).into();
         let rate = client::iperf(&self.topology.client, to, streams, bytes)
             .with_context(|| self.peer.id())?;
-        if let (Some(before), Some(after)) = (before, self.balanced()?.0) {
+        if let (Some(before), Some(after)) = (before, self.balanced()?) {
             // One more controls the others.
             let least = u64::from(streams) + 1;
             ensure!(after - before >= least, "{}: bulk went another way", self.peer.id());
@@ -210,12 +208,9 @@ impl<'a> Bed<'a> {
             "requests of the servers: {served:?}"
         );
         let accepted = after.accepted - before.accepted;
-        // A SYN for which no source port was found (mode `snat`) is repeated after a second: a run is over
-        // by then.
-        let refused = after.refused - before.refused;
         let least = match kind {
             Kind::Connection => run.requests,
-            Kind::KeepAlive | Kind::Paced => CONNECTIONS.saturating_sub(refused),
+            Kind::KeepAlive | Kind::Paced => CONNECTIONS,
         };
         ensure!(accepted >= least, "the servers accepted {accepted} connections of {least}");
         if let (Some(before), Some(after)) = (before.balanced, after.balanced) {
@@ -229,34 +224,32 @@ impl<'a> Bed<'a> {
     }
 
     fn counts(&self) -> Result<Counts> {
-        let mut counts = Counts { served: Vec::new(), accepted: 0, balanced: None, refused: 0 };
+        let mut counts = Counts { served: Vec::new(), accepted: 0, balanced: None };
         for server in &self.servers {
             let (accepted, served) = server.nginx_counts()?;
             counts.accepted += accepted;
             counts.served.push(served);
         }
         // After the servers: what they accepted, it has passed on before.
-        (counts.balanced, counts.refused) = self.balanced()?;
+        counts.balanced = self.balanced()?;
         Ok(counts)
     }
 
-    /// Connections that went through the balancer, if there is one, and those that ours refused.
-    fn balanced(&self) -> Result<(Option<u64>, u64)> {
-        let balanced = match &self.balancing {
-            Balancing::Nobody => return Ok((None, 0)),
+    /// Connections that went through the balancer, if there is one.
+    fn balanced(&self) -> Result<Option<u64>> {
+        Ok(Some(match &self.balancing {
+            Balancing::Nobody => return Ok(None),
             Balancing::Ours(_) => {
                 let services = services(&self.topology.lb)?;
                 let versions = services.iter().flat_map(|service| &service.versions);
-                let refused = services.iter().flat_map(|service| service.refused.values());
-                return Ok((Some(versions.map(observe::Version::opened).sum()), refused.sum()));
+                versions.map(observe::Version::opened).sum()
             }
             Balancing::Nftables { .. } => dnat_counted(self.topology)?,
             Balancing::Haproxy(proxy) => {
                 proxy.haproxy_count("web")? + proxy.haproxy_count("bulk")?
             }
             Balancing::Nginx(proxy) => proxy.nginx_counts()?.0,
-        };
-        Ok((Some(balanced), 0))
+        }))
     }
 
     /// Asks a server who is asking, and whom.
