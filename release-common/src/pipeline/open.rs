@@ -34,17 +34,6 @@ pub fn found<'a, A: Ip, T: FamilyTables<A>>(tables: &'a T, key: &FlowKey<A>) -> 
     Some((embryo, EmbryoWord(embryo.state().get())))
 }
 
-/// Why an embryo did not become a flow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotOpened {
-    /// Another CPU is at work on it.
-    Busy,
-    /// The flow table refused it. The embryo is as it was.
-    Full,
-    /// The service has as many flows as it may have, which is counted. The embryo is gone.
-    Limit,
-}
-
 /// The flow and the embryo under a key.
 #[inline(always)]
 pub fn entries<'a, A: Ip, T: FamilyTables<A>>(
@@ -62,6 +51,17 @@ pub fn entries<'a, A: Ip, T: FamilyTables<A>>(
         }
     }
     (flow, embryo)
+}
+
+/// Why an embryo did not become a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotOpened {
+    /// Another CPU is at work on it.
+    Busy,
+    /// The flow table refused it. The embryo is as it was.
+    Full,
+    /// The service has as many flows as it may have, which is counted. The embryo is gone.
+    Limit,
 }
 
 /// How an embryo becomes a flow.

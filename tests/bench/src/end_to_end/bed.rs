@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use release_tests::observe;
 use release_tests::observe::Ctl;
-use release_tests::topology::{
-    Balancer, CLIENT_SIDE, Daemon, FRONTEND, Mode, Topology, TopologySpec,
-};
+use release_tests::topology::{CLIENT_SIDE, Daemon, FRONTEND, Mode, Topology, TopologySpec};
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -208,10 +206,7 @@ impl<'a> Bed<'a> {
             "requests of the servers: {served:?}"
         );
         let accepted = after.accepted - before.accepted;
-        let least = match kind {
-            Kind::Connection => run.requests,
-            Kind::KeepAlive | Kind::Paced => CONNECTIONS,
-        };
+        let least = if kind == Kind::Connection { run.requests } else { CONNECTIONS };
         ensure!(accepted >= least, "the servers accepted {accepted} connections of {least}");
         if let (Some(before), Some(after)) = (before.balanced, after.balanced) {
             let balanced = after - before;
@@ -235,21 +230,16 @@ impl<'a> Bed<'a> {
         Ok(counts)
     }
 
-    /// Connections that went through the balancer, if there is one.
     fn balanced(&self) -> Result<Option<u64>> {
-        Ok(Some(match &self.balancing {
-            Balancing::Nobody => return Ok(None),
-            Balancing::Ours(_) => {
-                let services = services(&self.topology.lb)?;
-                let versions = services.iter().flat_map(|service| &service.versions);
-                versions.map(observe::Version::opened).sum()
-            }
-            Balancing::Nftables { .. } => dnat_counted(self.topology)?,
+        Ok(match &self.balancing {
+            Balancing::Nobody => None,
+            Balancing::Ours(_) => Some(opened(&self.topology.lb)?),
+            Balancing::Nftables { .. } => Some(dnat_counted(self.topology)?),
             Balancing::Haproxy(proxy) => {
-                proxy.haproxy_count("web")? + proxy.haproxy_count("bulk")?
+                Some(proxy.haproxy_count("web")? + proxy.haproxy_count("bulk")?)
             }
-            Balancing::Nginx(proxy) => proxy.nginx_counts()?.0,
-        }))
+            Balancing::Nginx(proxy) => Some(proxy.nginx_counts()?.0),
+        })
     }
 
     /// Asks a server who is asking, and whom.
@@ -355,14 +345,15 @@ fn nginx(
     Service::start(namespace, "nginx", &arguments, &place.join("log"), Some(place.join("status")))
 }
 
-/// All services of our daemon.
-fn services(lb: &Balancer) -> Result<Vec<observe::Service>> {
+/// Connections that were opened through our packet path, of all services.
+fn opened(lb: &release_tests::topology::Balancer) -> Result<u64> {
     #[derive(Deserialize)]
     struct Status {
         services: Vec<observe::Service>,
     }
     let status: Status = Ctl(lb).answer(&["status"])?;
-    Ok(status.services)
+    let versions = status.services.iter().flat_map(|service| &service.versions);
+    Ok(versions.map(observe::Version::opened).sum())
 }
 
 /// Connections that nftables' rules have met.

@@ -36,6 +36,16 @@ fn syn(connection: usize) -> super::script::Packet {
     client(SYN, C, 0).on(connection)
 }
 
+/// Connection 0's client connects once more, from the same port, and reaches that version's instance.
+fn open_again(version: usize) -> Vec<Step> {
+    packets([
+        client(SYN, C + 70_000, 0).to(version, Reason::Placed),
+        server(SYN | ACK, S + 9, C + 70_001),
+        client(ACK, C + 70_001, S + 10),
+        server(ACK, S + 10, C + 70_001).data(5),
+    ])
+}
+
 /// The table.
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -150,37 +160,17 @@ pub fn cases() -> Vec<Case> {
         scarce(
             "a new connection over a closed one of the same tuple",
             2,
-            [
-                open(),
-                close(),
-                packets([client(SYN, C + 70_000, 0).to(0, Reason::Placed)]),
-                packets([server(SYN | ACK, S + 9, C + 70_001), client(ACK, C + 70_001, S + 10)]),
-                packets([server(ACK, S + 10, C + 70_001).data(5)]),
-            ],
+            [open(), close(), open_again(0)],
         ),
         scarce(
             "a tuple that comes back keeps its port, however late",
             1,
-            [
-                open(),
-                close(),
-                vec![Step::Advance(6000)],
-                packets([client(SYN, C + 70_000, 0).to(0, Reason::Placed)]),
-                packets([server(SYN | ACK, S + 9, C + 70_001), client(ACK, C + 70_001, S + 10)]),
-                packets([server(ACK, S + 10, C + 70_001).data(5)]),
-            ],
+            [open(), close(), vec![Step::Advance(6000)], open_again(0)],
         ),
         scarce(
             "a tuple that comes back to another instance",
             1,
-            [
-                open(),
-                close(),
-                shift([0, 1]),
-                packets([client(SYN, C + 70_000, 0).to(1, Reason::Placed)]),
-                packets([server(SYN | ACK, S + 9, C + 70_001), client(ACK, C + 70_001, S + 10)]),
-                packets([server(ACK, S + 10, C + 70_001).data(5)]),
-            ],
+            [open(), close(), shift([0, 1]), open_again(1)],
         ),
         scarce(
             "the last free port of sixteen is found",
